@@ -1,0 +1,17 @@
+//! What an identity may do: which tunnel addresses it may register, which prefixes it may answer, announce and send
+//! from. Pure and small, so that one reader can be sure of it.
+#![forbid(unsafe_code)]
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// A class of peers and the most that any of them may claim (`spec.admission[]`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// Pattern over identities: `*.branch.example.com` matches one more label, `*` alone matches anyone.
+    pub identity: String,
+    /// Tunnel addresses its members may register. Empty: any of the tunnel's networks.
+    pub tunnel_addresses: Vec<IpNet>,
+    /// Prefixes its members may answer, announce and send from.
+    pub prefixes: Vec<IpNet>,
+}

@@ -1,0 +1,243 @@
+//! What goes into the engine, what it wants done, and what it tells.
+
+use ipnet::IpNet;
+use nhrp::NhsId;
+use packet::{Path, PeerId};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// What happened outside. Every input is followed by draining `poll_action` and `poll_event`.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// An NHRP message arrived (payload of GRE protocol 0x2001).
+    Nhrp {
+        /// The path it came by.
+        path: Path,
+        /// The message.
+        payload: Vec<u8>,
+    },
+    /// A probe or its answer arrived: a whole inner ICMP or ICMPv6 echo packet with our mark (see `probe`).
+    Echo {
+        /// The path it came by.
+        path: Path,
+        /// The inner IP packet.
+        packet: Vec<u8>,
+    },
+    /// The kernel asked (ARP, ND) for a next hop that has no permanent neighbour; the datapath answered "by hub".
+    NextHopWanted {
+        /// Tunnel address asked for.
+        address: IpAddr,
+    },
+    /// (Hub) a packet came from one peer and was sent to another: reason for a Traffic Indication.
+    Hairpin {
+        /// Where it came from.
+        from: PeerId,
+        /// Where it went.
+        to: PeerId,
+        /// Its first octets, inner IP header first, at most 128.
+        head: Vec<u8>,
+    },
+    /// Peers that moved packets since the last such input.
+    Activity(Vec<Activity>),
+    /// A kernel route appeared, changed or went (`None`). Our own `proto nhrp` routes are never told.
+    Route {
+        /// Destination.
+        prefix: IpNet,
+        /// Where it leads.
+        target: Option<RouteTarget>,
+    },
+    /// A hub's name was resolved (again).
+    HubPaths {
+        /// Which hub.
+        hub: NhsId,
+        /// Where it may be reached now.
+        paths: Vec<Path>,
+    },
+    /// The node's own underlay address changed.
+    UnderlayAddress(IpAddr),
+}
+
+/// Packets moved since last told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// Which peer.
+    pub peer: PeerId,
+    /// Overlay packets sent to it.
+    pub sent: u64,
+    /// Overlay packets received from it, over any path.
+    pub received: u64,
+}
+
+/// Where a kernel route leads, as far as the overlay cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RouteTarget {
+    /// An address of this node.
+    Local,
+    /// Out by another interface.
+    OffOverlay,
+    /// By the tunnel interface, to this next hop; `None` for an on-link route (the tunnel network itself).
+    Overlay(Option<IpAddr>),
+    /// Unreachable, blackhole, prohibit.
+    Nowhere,
+}
+
+/// Which inner source addresses are accepted from a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SourceCheck {
+    /// Any: a hub, or no identities to hold anyone to.
+    Any,
+    /// Only these.
+    Only(Vec<IpNet>),
+}
+
+/// One row of the datapath's peer table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerEntry {
+    /// Tunnel addresses, for people and captures.
+    pub addresses: Vec<IpAddr>,
+    /// The path packets leave by. `None`: receive only; what is addressed to the peer goes by the hub.
+    pub send: Option<Path>,
+    /// The paths packets are accepted from.
+    pub receive: Vec<Path>,
+    /// Inner source check.
+    pub sources: SourceCheck,
+    /// Does it understand GRE in UDP super-frames (one of ours)?
+    pub ours: bool,
+}
+
+/// What the engine wants done, in this order; the next is not begun before the one before it is acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Datapath: add or replace a row.
+    SetPeer(PeerId, PeerEntry),
+    /// Datapath: remove a row.
+    RemovePeer(PeerId),
+    /// Datapath: who carries what has no direct path. `None`: nobody, such frames are dropped and counted.
+    SetByHub(Option<PeerId>),
+    /// Datapath: who receives multicast and broadcast.
+    SetMulticast(Vec<PeerId>),
+    /// Datapath: send a control message over exactly this path.
+    Transmit {
+        /// Where to.
+        path: Path,
+        /// GRE protocol type: 0x2001 NHRP, 0x0800 or 0x86dd a probe.
+        protocol: u16,
+        /// The payload.
+        payload: Vec<u8>,
+    },
+    /// Kernel: install a permanent neighbour on the tunnel interface.
+    SetNeighbour {
+        /// Tunnel address.
+        address: IpAddr,
+        /// The peer whose MAC it gets; `None`: the by-hub MAC.
+        peer: Option<PeerId>,
+    },
+    /// Kernel: remove it; the next use of the address makes the kernel ask again.
+    RemoveNeighbour {
+        /// Tunnel address.
+        address: IpAddr,
+    },
+    /// Kernel: a shortcut route, `proto nhrp`, better than any other of the same prefix.
+    AddRoute {
+        /// Destination.
+        prefix: IpNet,
+        /// Next hop (a tunnel address).
+        via: IpAddr,
+    },
+    /// Kernel: remove a shortcut route.
+    RemoveRoute {
+        /// Destination.
+        prefix: IpNet,
+        /// Next hop.
+        via: IpAddr,
+    },
+}
+
+/// What the engine tells people. Each becomes a log line, and a Kubernetes Event where it is a transition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// Registered with a hub and its path proven.
+    HubUp {
+        /// Hub as configured.
+        hub: String,
+        /// Its tunnel address.
+        address: IpAddr,
+        /// How it is reached.
+        path: Path,
+        /// Where it sees us, when behind a NAT.
+        observed: Option<Path>,
+    },
+    /// A hub stopped answering or refuses us.
+    HubDown {
+        /// Hub as configured.
+        hub: String,
+        /// Why, in a person's words.
+        reason: String,
+    },
+    /// Our tunnel address is registered by somebody else (code 14).
+    AddressConflict {
+        /// The address.
+        address: IpAddr,
+        /// Hub that said so.
+        hub: String,
+    },
+    /// (Hub) a peer registered, or moved.
+    PeerRegistered {
+        /// Its tunnel address.
+        address: IpAddr,
+        /// Its identity, as asserted.
+        identity: Option<String>,
+        /// How it is reached.
+        path: Path,
+        /// The path before, when it moved.
+        moved_from: Option<Path>,
+    },
+    /// (Hub) a registration ended.
+    PeerUnregistered {
+        /// Its tunnel address.
+        address: IpAddr,
+        /// Why.
+        reason: String,
+    },
+    /// (Hub) a registration was refused.
+    RegistrationDenied {
+        /// Tunnel address wanted.
+        address: IpAddr,
+        /// From where.
+        path: Path,
+        /// Why.
+        reason: String,
+    },
+    /// A direct path has proven itself and carries.
+    ShortcutUp {
+        /// What it is for (a host prefix of the next hop in phase 2).
+        prefix: IpNet,
+        /// Next hop.
+        via: IpAddr,
+        /// How it is reached.
+        path: Path,
+    },
+    /// A direct path no longer carries; the hub does.
+    ShortcutDown {
+        /// What it was for.
+        prefix: IpNet,
+        /// Next hop.
+        via: IpAddr,
+        /// Why.
+        reason: String,
+    },
+    /// A direct path could not be made; the hub carries on.
+    ShortcutFailed {
+        /// What was wanted.
+        destination: IpAddr,
+        /// Why, in a person's words, with what could be done.
+        reason: String,
+    },
+    /// A shortcut was refused because its route would carry the tunnel's own outer packets.
+    RecursiveRoute {
+        /// The offending prefix.
+        prefix: IpNet,
+        /// The NBMA address it covers.
+        nbma: IpAddr,
+    },
+}
