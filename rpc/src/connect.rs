@@ -1,0 +1,22 @@
+//! The client's end of the agent's socket.
+
+use crate::agent::agent_client;
+use hyper_util::rt::TokioIo;
+use std::path::Path;
+use tonic::transport::{Channel, Endpoint, Error, Uri};
+
+/// A connected client of the agent.
+pub type AgentClient = agent_client::AgentClient<Channel>;
+
+/// Connects to the agent that listens on `socket`.
+pub async fn connect(socket: &Path) -> Result<AgentClient, Error> {
+    let socket = socket.to_owned();
+    // The URI is required by HTTP/2 and means nothing on a unix socket.
+    let channel = Endpoint::from_static("http://agent.invalid")
+        .connect_with_connector(tower::service_fn(move |_: Uri| {
+            let socket = socket.clone();
+            async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
+        }))
+        .await?;
+    Ok(AgentClient::new(channel))
+}
