@@ -1,0 +1,62 @@
+# Each target is one line of meaning; `make help` prints them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+MODE ?= none
+ONLY ?=
+MINUTES ?= 10
+export CARGO_TERM_COLOR ?= auto
+
+help: ## print this
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+demo: setup ## the main job: a hub, spokes (one behind a NAT) and hosts in network namespaces, narrated; cleans up
+	@scripts/build.sh release
+	@target/release/dmvpn-demo
+
+check: setup ## format, lints, unit and virtual-time tests: about a minute
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) test --workspace --quiet --exclude dmvpn-e2e --lib --bins
+	$(CARGO) test --quiet $(VIRTUAL) --test '*'
+
+# Crates whose integration tests need neither root nor a network.
+VIRTUAL := -p dmvpn-packet -p dmvpn-nhrp -p dmvpn-claims -p dmvpn-bgp -p dmvpn-engine -p dmvpn-netsim -p dmvpn-crds -p dmvpn-plan -p dmvpn-rpc -p dmvpnctl
+
+test: setup check root-tests e2e interop ## everything: check, namespaces, foreign peers
+	@scripts/leftovers.sh
+
+root-tests: setup ## tests of single crates that make namespaces (need root)
+	@scripts/build.sh debug
+	$(CARGO) test -p dmvpn-linux-io -p dmvpn-dataplane -p dmvpn-agent --test '*'
+
+e2e: setup ## stories in network namespaces (need root); ONLY=name picks one
+	@scripts/build.sh release
+	DMVPN_BIN_DIR=$(CURDIR)/target/release scripts/stories.sh lab $(ONLY)
+
+interop: setup ## stories against Linux mGRE + FRR routers in user-mode guests (need root); ONLY=name picks one
+	@e2e/interop/rig.sh build
+	@scripts/build.sh release
+	DMVPN_BIN_DIR=$(CURDIR)/target/release scripts/stories.sh interop $(ONLY)
+
+bench: setup ## against peers in one run; prints ratios, writes docs/benchmarks.md; PEERS=... picks
+	@scripts/build.sh release
+	@target/release/dmvpn-bench $(if $(PEERS),--peers $(PEERS))
+
+fuzz: setup ## every fuzz target for MINUTES=10 each
+	@scripts/fuzz.sh $(MINUTES)
+
+coverage: setup ## line coverage of protocols/; fails below 90 %
+	@scripts/coverage.sh
+
+deny: ## licences, sources and duplicates of all dependencies (cargo-deny)
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny check licenses bans sources
+
+generate: ## write generated files again (CRDs, field reference, gRPC code); CI fails when they differ
+	@scripts/generate.sh
+
+setup:
+	@scripts/setup.sh
+
+.PHONY: help demo check test root-tests e2e interop bench fuzz coverage deny generate setup
