@@ -1,0 +1,51 @@
+//! Socket options neither `socket2` nor `rustix` knows.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Sets an option whose value is an `int`.
+pub(crate) fn set_int(socket: impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the borrow, and the kernel reads 4 octets of `value`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads an option whose value is an `int`.
+pub(crate) fn get_int(socket: impl AsFd, level: i32, option: i32) -> io::Result<i32> {
+    let mut value = 0i32;
+    let mut length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` = 4 octets to `value`; both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(socket.as_fd().as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut length)
+    };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Attaches a classic BPF program by `option` (`SO_ATTACH_FILTER`, `SO_ATTACH_REUSEPORT_CBPF`).
+pub(crate) fn attach_program(
+    socket: impl AsFd,
+    option: i32,
+    program: &[libc::sock_filter],
+) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let fprog = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: `fprog` names `len` instructions of `program`, which the kernel copies and does not write.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const fprog).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

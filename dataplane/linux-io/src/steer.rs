@@ -1,0 +1,50 @@
+//! Classic BPF programs that choose among the sockets of several workers.
+
+use crate::sockopt;
+use std::io;
+use std::os::fd::AsFd;
+
+/// Lets a raw socket see only the senders whose address, modulo `of`, is `number`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn share_by_sender(socket: impl AsFd, version6: bool, (number, of): (u16, u16)) -> io::Result<()> {
+    if of <= 1 {
+        return Ok(());
+    }
+    // The last word of the source address, wherever the socket's data begins.
+    let offset = if version6 { 20 } else { 12 };
+    let program = [
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (libc::SKF_NET_OFF + offset) as u32),
+        op(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, of.into()),
+        jump(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number.into(), 0, 1),
+        op(libc::BPF_RET | libc::BPF_K, u32::MAX),
+        op(libc::BPF_RET | libc::BPF_K, 0),
+    ];
+    sockopt::attach_program(socket, libc::SO_ATTACH_FILTER, &program)
+}
+
+/// Makes the sockets that share a port with `socket` receive by the first word of the payload, masked: the socket
+/// bound as number `word & mask` gets it. (An SPI carries its owner there.)
+///
+/// # Errors
+/// What the kernel says.
+pub fn reuseport_by_first_word(socket: impl AsFd, mask: u32) -> io::Result<()> {
+    let program = [
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+        op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, mask),
+        op(libc::BPF_RET | libc::BPF_A, 0),
+    ];
+    sockopt::attach_program(socket, SO_ATTACH_REUSEPORT_CBPF, &program)
+}
+
+/// `libc` has it for some architectures only.
+const SO_ATTACH_REUSEPORT_CBPF: i32 = 51;
+
+const fn op(code: u32, k: u32) -> libc::sock_filter {
+    jump(code, k, 0, 0)
+}
+
+const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
