@@ -17,8 +17,8 @@ impl Sum {
 
     /// Adds octets. An odd last octet counts as if a zero followed it.
     #[inline]
-    pub fn add(self, bytes: &[u8]) -> Self {
-        // Four lanes of 32-bit words in 64-bit accumulators: no carry can be lost below 16 GB, and the compiler turns
+    pub fn with(self, bytes: &[u8]) -> Self {
+        // Eight lanes of 32-bit words in 64-bit accumulators: no carry can be lost below 16 GB, and the compiler turns
         // the body into vector additions.
         let (blocks, rest) = bytes.as_chunks::<32>();
         let mut lanes = [0u64; 8];
@@ -47,51 +47,51 @@ impl Sum {
 
     /// Adds a 16-bit number as it stands in a packet.
     #[inline]
-    pub fn add_u16(self, value: u16) -> Self {
+    pub fn with_u16(self, value: u16) -> Self {
         Self(fold64(self.0, u64::from(value.to_be())))
     }
 
     /// Adds a 32-bit number as it stands in a packet at an even offset.
     #[inline]
-    pub fn add_u32(self, value: u32) -> Self {
+    pub fn with_u32(self, value: u32) -> Self {
         Self(fold64(self.0, u64::from(value.to_be())))
     }
 
     /// Takes a 16-bit number out again.
     #[inline]
-    pub fn subtract_u16(self, value: u16) -> Self {
-        self.add_u16(!value)
+    pub fn without_u16(self, value: u16) -> Self {
+        self.with_u16(!value)
     }
 
     /// The pseudo header of an IPv4 packet.
     pub fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: u32) -> Self {
         Self::ZERO
-            .add(&source.octets())
-            .add(&destination.octets())
-            .add_u16(u16::from(protocol))
-            .add_u32(length)
+            .with(&source.octets())
+            .with(&destination.octets())
+            .with_u16(u16::from(protocol))
+            .with_u32(length)
     }
 
     /// The pseudo header of an IPv6 packet.
     pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, length: u32) -> Self {
         Self::ZERO
-            .add(&source.octets())
-            .add(&destination.octets())
-            .add_u16(u16::from(protocol))
-            .add_u32(length)
+            .with(&source.octets())
+            .with(&destination.octets())
+            .with_u16(u16::from(protocol))
+            .with_u32(length)
     }
 
     /// The pseudo header for two addresses of the same version; `length` is that of the upper-layer packet.
     pub fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, length: u32) -> Self {
         let sum = match source {
-            IpAddr::V4(a) => Self::ZERO.add(&a.octets()),
-            IpAddr::V6(a) => Self::ZERO.add(&a.octets()),
+            IpAddr::V4(a) => Self::ZERO.with(&a.octets()),
+            IpAddr::V6(a) => Self::ZERO.with(&a.octets()),
         };
         let sum = match destination {
-            IpAddr::V4(a) => sum.add(&a.octets()),
-            IpAddr::V6(a) => sum.add(&a.octets()),
+            IpAddr::V4(a) => sum.with(&a.octets()),
+            IpAddr::V6(a) => sum.with(&a.octets()),
         };
-        sum.add_u16(u16::from(protocol)).add_u32(length)
+        sum.with_u16(u16::from(protocol)).with_u32(length)
     }
 
     /// The one's complement sum in 16 bits, as a number (big-endian on the wire), not complemented.
@@ -136,7 +136,7 @@ impl Sum {
 #[inline]
 #[must_use]
 pub fn checksum(bytes: &[u8]) -> u16 {
-    Sum::ZERO.add(bytes).finish()
+    Sum::ZERO.with(bytes).finish()
 }
 
 /// The checksum after a 16-bit word it covers changed from `old` to `new` (RFC 1624 equation 3).
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn the_example_of_rfc_1071_sums_up() {
         let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
-        assert_eq!(Sum::ZERO.add(&bytes).fold(), 0xddf2);
+        assert_eq!(Sum::ZERO.with(&bytes).fold(), 0xddf2);
     }
 
     #[test]
@@ -194,8 +194,8 @@ mod tests {
 
     #[test]
     fn a_udp_checksum_is_never_zero() {
-        assert_eq!(Sum::ZERO.add(&[0xff, 0xff]).finish(), 0);
-        assert_eq!(Sum::ZERO.add(&[0xff, 0xff]).finish_udp(), 0xffff);
+        assert_eq!(Sum::ZERO.with(&[0xff, 0xff]).finish(), 0);
+        assert_eq!(Sum::ZERO.with(&[0xff, 0xff]).finish_udp(), 0xffff);
     }
 
     proptest! {
@@ -210,7 +210,7 @@ mod tests {
         ) {
             let at = (2 * at).min(bytes.len() & !1);
             let (a, b) = bytes.split_at(at);
-            prop_assert_eq!(Sum::ZERO.add(b).add(a).finish(), checksum(&bytes));
+            prop_assert_eq!(Sum::ZERO.with(b).with(a).finish(), checksum(&bytes));
         }
 
         #[test]

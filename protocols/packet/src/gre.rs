@@ -74,7 +74,7 @@ pub fn decode(packet: &[u8]) -> Result<(Header, &[u8]), Malformed> {
     let checksum = word(flags & CHECKSUM != 0)?;
     let key = word(flags & KEY != 0)?;
     let sequence = word(flags & SEQUENCE != 0)?;
-    if checksum.is_some() && !Sum::ZERO.add(packet).is_valid() {
+    if checksum.is_some() && !Sum::ZERO.with(packet).is_valid() {
         return Err(Malformed::Checksum);
     }
     let protocol = Protocol(u16::from_be_bytes([c, d]));

@@ -172,7 +172,7 @@ pub fn is_checksum_valid(packet: &[u8]) -> bool {
     Header::parse(packet)
         .ok()
         .and_then(|(header, _)| packet.get(..header.header_len()))
-        .is_some_and(|header| Sum::ZERO.add(header).is_valid())
+        .is_some_and(|header| Sum::ZERO.with(header).is_valid())
 }
 
 #[cfg(test)]
