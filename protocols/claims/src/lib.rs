@@ -1,6 +1,15 @@
 //! What an identity may do: which tunnel addresses it may register, which prefixes it may answer, announce and send
 //! from. Pure and small, so that one reader can be sure of it.
+//!
+//! A [`Policy`] is made of admission classes. A peer belongs to every class whose pattern matches its identity, and
+//! may do what any of them allows: the order of classes means nothing, so that adding one never takes away.
 #![forbid(unsafe_code)]
+
+mod pattern;
+mod policy;
+
+pub use pattern::matches;
+pub use policy::{Denied, Policy};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
