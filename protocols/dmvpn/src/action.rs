@@ -132,12 +132,14 @@ pub enum Action {
         /// The peer whose MAC it gets; `None`: the by-hub MAC.
         peer: Option<PeerId>,
     },
-    /// Kernel: remove it; the next use of the address makes the kernel ask again.
+    /// Kernel: give it up; the next use of the address makes the kernel ask again. To delete an entry in use would
+    /// lose packets: replace it with a stale one that has the by-hub MAC, which carries on while the kernel asks.
     RemoveNeighbour {
         /// Tunnel address.
         address: IpAddr,
     },
-    /// Kernel: a shortcut route, `proto nhrp`, better than any other of the same prefix.
+    /// Kernel: a shortcut route, `proto nhrp`, better than any other of the same prefix. Replaces, in one step, a
+    /// shortcut of the same prefix by another next hop.
     AddRoute {
         /// Destination.
         prefix: IpNet,

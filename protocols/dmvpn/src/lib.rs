@@ -4,6 +4,14 @@
 
 pub mod action;
 pub mod config;
+mod routes;
+mod shortcut;
+mod slots;
+mod timer;
+mod tunnel;
+pub mod view;
 
-pub use action::{Action, Event, Input, PeerEntry, SourceCheck};
+pub use action::{Action, Activity, Event, Input, PeerEntry, RouteTarget, SourceCheck};
 pub use config::{Config, HubConfig, NhrpConfig, Phase, StaticPeer};
+pub use shortcut::Resting;
+pub use tunnel::{Clear, RestoreError, Standing, Tunnel};

@@ -17,6 +17,9 @@ pub struct Config {
     pub udp_port: Option<u16>,
     /// Our identity as we assert it (vendor extension). Verified only where encryption is on.
     pub identity: String,
+    /// Our number for probes (vendor extension of requests and replies, of registrations too), the same for every
+    /// peer and as long as the process lives: probes between two of ours carry the exclusive or of both numbers.
+    pub token: u64,
     /// How long others may use what we register or answer (whole seconds, 1..=65535). Registrations are refreshed
     /// after a third of it.
     pub holding_time: Duration,
