@@ -1,0 +1,242 @@
+//! One connection: frames in and out, numbered requests, and what is told unasked.
+
+use super::{Error, Process};
+use dataplane::messages::{
+    FromDatapath, MAX_MESSAGE, PROTOCOL_VERSION, Peer, PeerCounters, ReceivedKind, Request, ToDatapath,
+    TunnelSettings,
+};
+use packet::{Path, PeerId};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, watch};
+
+/// How long a request may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that drives one tunnel, and what the datapath held when it was made.
+#[derive(Debug)]
+pub struct Connection {
+    /// For requests.
+    pub sender: Sender,
+    /// What the datapath tells; `None` at its end: the connection is lost.
+    pub messages: mpsc::Receiver<Message>,
+    /// What it held.
+    pub attachment: Attachment,
+}
+
+/// What the datapath held before this connection.
+#[derive(Debug, Default)]
+pub struct Attachment {
+    /// What the control process before left.
+    pub checkpoint: Option<Vec<u8>>,
+    /// How the tunnel is configured.
+    pub settings: Option<TunnelSettings>,
+    /// The peers it holds.
+    pub peers: Vec<(PeerId, Peer)>,
+}
+
+/// What the datapath tells unasked, and answers that carry data.
+#[derive(Debug)]
+pub enum Message {
+    /// A control message arrived.
+    Received {
+        /// The path it came by.
+        path: Path,
+        /// What it is.
+        kind: ReceivedKind,
+        /// From the GRE payload on.
+        payload: Vec<u8>,
+    },
+    /// The kernel asked for a next hop.
+    NextHopWanted(IpAddr),
+    /// A packet was hairpinned.
+    Hairpin {
+        /// Where it came from.
+        from: PeerId,
+        /// Where it went.
+        to: PeerId,
+        /// Its first octets.
+        head: Vec<u8>,
+    },
+    /// Peers that moved packets: sent, received.
+    Activity(Vec<(PeerId, u64, u64)>),
+    /// Counters that were asked for.
+    Counters {
+        /// Totals by name.
+        totals: BTreeMap<String, u64>,
+        /// Per peer.
+        peers: Vec<(PeerId, PeerCounters)>,
+    },
+    /// A path's MTU was discovered.
+    PathMtu {
+        /// Which path.
+        path: Path,
+        /// Octets of an outer packet.
+        mtu: u16,
+    },
+    /// A captured packet.
+    Captured {
+        /// Nanoseconds since the Unix epoch.
+        time: u64,
+        /// The other end.
+        peer: Option<PeerId>,
+        /// Towards the peer?
+        outbound: bool,
+        /// Inner IP packet.
+        packet: Vec<u8>,
+    },
+    /// A request was refused.
+    Refused {
+        /// Its number.
+        number: u64,
+        /// Why.
+        error: String,
+    },
+}
+
+/// The sending half: requests are numbered and carried out in order.
+#[derive(Debug)]
+pub struct Sender {
+    stream: OwnedWriteHalf,
+    last: u64,
+    done: watch::Receiver<u64>,
+}
+
+impl Connection {
+    /// Connects to the datapath (starting it if need be) and attaches to the tunnel.
+    pub async fn open(process: &Process, tunnel: &str) -> Result<Self, Error> {
+        let (read, mut write) = process.connect().await?.into_split();
+        let mut reader = BufReader::with_capacity(1 << 16, read);
+        let attach = Request::Attach { version: PROTOCOL_VERSION, tunnel: tunnel.to_owned() };
+        write_frame(&mut write, &ToDatapath { number: 0, request: attach }).await?;
+        let attachment = loop {
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, read_frame(&mut reader)).await;
+            match answer.map_err(|_| Error::Silent)?? {
+                FromDatapath::Attached { version, .. } if version != PROTOCOL_VERSION => {
+                    return Err(Error::Version { theirs: version, ours: PROTOCOL_VERSION });
+                }
+                FromDatapath::Attached { checkpoint, settings, peers, .. } => {
+                    break Attachment { checkpoint, settings, peers };
+                }
+                FromDatapath::Done { error: Some(error), .. } => return Err(Error::Refused(error)),
+                // What a running tunnel tells before it has seen our request.
+                _ => {}
+            }
+        };
+        let (messages, receiver) = mpsc::channel(4096);
+        let (acknowledged, done) = watch::channel(0);
+        tokio::spawn(async move {
+            if let Err(error) = read_loop(reader, &messages, &acknowledged).await {
+                tracing::debug!(%error, "datapath connection ended");
+            }
+        });
+        Ok(Self { sender: Sender { stream: write, last: 0, done }, messages: receiver, attachment })
+    }
+}
+
+impl Sender {
+    /// Sends a request without waiting for its answer. Returns its number.
+    pub async fn send(&mut self, request: Request) -> Result<u64, Error> {
+        self.last += 1;
+        write_frame(&mut self.stream, &ToDatapath { number: self.last, request }).await?;
+        Ok(self.last)
+    }
+
+    /// Waits until everything sent so far has been carried out.
+    pub async fn settled(&mut self) -> Result<(), Error> {
+        let last = self.last;
+        let wait = self.done.wait_for(|done| *done >= last);
+        match tokio::time::timeout(ANSWER_TIMEOUT, wait).await {
+            Err(_) => Err(Error::Silent),
+            Ok(Err(_)) => Err(Error::Closed),
+            Ok(Ok(_)) => Ok(()),
+        }
+    }
+}
+
+async fn read_loop(
+    mut reader: BufReader<OwnedReadHalf>,
+    messages: &mpsc::Sender<Message>,
+    acknowledged: &watch::Sender<u64>,
+) -> Result<(), Error> {
+    loop {
+        let message = match read_frame(&mut reader).await? {
+            FromDatapath::Done { number, error } => {
+                if let Some(error) = error {
+                    // Told before the acknowledgement, so that whoever waits for that can know.
+                    let _ = messages.send(Message::Refused { number, error }).await;
+                }
+                // The answer to `Attach` may be acknowledged late; numbers never go back.
+                acknowledged.send_modify(|done| *done = number.max(*done));
+                continue;
+            }
+            FromDatapath::Counters { number, totals, peers } => {
+                acknowledged.send_modify(|done| *done = number.max(*done));
+                Message::Counters { totals, peers }
+            }
+            FromDatapath::Attached { .. } => continue,
+            FromDatapath::Received { path, kind, payload } => Message::Received { path, kind, payload },
+            FromDatapath::NextHopWanted(address) => Message::NextHopWanted(address),
+            FromDatapath::Hairpin { from, to, head } => Message::Hairpin { from, to, head },
+            FromDatapath::Activity(list) => Message::Activity(list),
+            FromDatapath::PathMtu { path, mtu } => Message::PathMtu { path, mtu },
+            FromDatapath::Captured { time, peer, outbound, packet } => {
+                Message::Captured { time, peer, outbound, packet }
+            }
+        };
+        if messages.send(message).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn read_frame(reader: &mut BufReader<OwnedReadHalf>) -> Result<FromDatapath, Error> {
+    let length = match reader.read_u32_le().await {
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Err(Error::Closed),
+        other => usize::try_from(other?).unwrap_or(usize::MAX),
+    };
+    if length > MAX_MESSAGE {
+        return Err(Error::Malformed(format!("a message of {length} octets")));
+    }
+    let mut frame = vec![0; length];
+    reader.read_exact(&mut frame).await?;
+    postcard::from_bytes(&frame).map_err(|e| Error::Malformed(e.to_string()))
+}
+
+async fn write_frame(stream: &mut OwnedWriteHalf, message: &ToDatapath) -> Result<(), Error> {
+    let frame = encode(message)?;
+    stream.write_all(&frame).await.map_err(|e| match e.kind() {
+        std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => Error::Closed,
+        _ => e.into(),
+    })
+}
+
+fn encode(message: &ToDatapath) -> Result<Vec<u8>, Error> {
+    let mut frame = postcard::to_extend(message, vec![0; 4]).map_err(|e| Error::Malformed(e.to_string()))?;
+    let length = u32::try_from(frame.len() - 4).ok().filter(|l| *l as usize <= MAX_MESSAGE);
+    let length = length.ok_or_else(|| Error::Malformed(format!("a message of {} octets", frame.len())))?;
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    Ok(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_begins_with_the_length_of_the_rest() {
+        let frame = encode(&ToDatapath { number: 1, request: Request::GetCounters }).unwrap();
+        assert_eq!(frame.len() - 4, u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize);
+        let back: ToDatapath = postcard::from_bytes(&frame[4..]).unwrap();
+        assert_eq!(back.request, Request::GetCounters);
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_not_sent() {
+        let request = Request::StoreCheckpoint(vec![0; MAX_MESSAGE]);
+        assert!(matches!(encode(&ToDatapath { number: 1, request }), Err(Error::Malformed(_))));
+    }
+}

@@ -1,0 +1,55 @@
+//! Addresses: the tunnel's own, with the network's prefix length, so that next hops are on link as on any LAN.
+
+use super::{Error, Kernel, collect, refused};
+use ipnet::IpNet;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use std::net::IpAddr;
+
+impl Kernel {
+    /// Every address of the interface.
+    pub async fn addresses(&self, index: u32) -> Result<Vec<IpNet>, Error> {
+        Ok(self.address_messages(index).await?.iter().filter_map(parse).collect())
+    }
+
+    /// Makes `wanted` the addresses of the interface inside `networks`; what lies outside them is somebody else's.
+    pub async fn set_addresses(&self, index: u32, wanted: &[IpNet], networks: &[IpNet]) -> Result<(), Error> {
+        let messages = self.address_messages(index).await?;
+        let mut present = Vec::new();
+        for message in messages {
+            let Some(address) = parse(&message) else { continue };
+            let ours = networks.iter().any(|n| n.contains(&address.addr()));
+            if ours && !wanted.contains(&address) {
+                match self.handle.address().del(message).execute().await {
+                    Err(e) if !super::is_gone(&e) => {
+                        return Err(refused(format!("remove address {address}"), e));
+                    }
+                    _ => {}
+                }
+            } else {
+                present.push(address);
+            }
+        }
+        for address in wanted.iter().filter(|a| !present.contains(a)) {
+            let request = self.handle.address().add(index, address.addr(), address.prefix_len());
+            request.replace().execute().await.map_err(|e| refused(format!("add address {address}"), e))?;
+        }
+        Ok(())
+    }
+
+    async fn address_messages(&self, index: u32) -> Result<Vec<AddressMessage>, Error> {
+        collect("addresses", self.handle.address().get().set_link_index_filter(index).execute()).await
+    }
+}
+
+fn parse(message: &AddressMessage) -> Option<IpNet> {
+    let mut address: Option<IpAddr> = None;
+    for attribute in &message.attributes {
+        match attribute {
+            // IPv4: the address itself; `Address` is the far end on a point-to-point link.
+            AddressAttribute::Local(a) => address = Some(*a),
+            AddressAttribute::Address(a) if address.is_none() => address = Some(*a),
+            _ => {}
+        }
+    }
+    IpNet::new(address?, message.header.prefix_len).ok()
+}

@@ -1,0 +1,164 @@
+//! Kernel switches under `/proc/sys`: written where that is allowed, remembered so that `uninstall` can undo them, and
+//! reported by `diagnose` where not.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// One switch and what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// Below `/proc/sys`, with slashes.
+    pub key: String,
+    /// What to write.
+    pub wanted: &'static str,
+    /// Values that are good as well.
+    pub good: &'static [&'static str],
+    /// What goes wrong otherwise.
+    pub why: &'static str,
+    /// Of this tunnel's interface only, gone with it; others are remembered for `uninstall`.
+    pub local: bool,
+}
+
+/// What tunnel interface `name` needs. `v6`: the overlay carries IPv6.
+#[must_use]
+pub fn needed(name: &str, v6: bool) -> Vec<Switch> {
+    let own = |leaf: &str, wanted, good, why| Switch {
+        key: format!("net/{leaf}").replace("IF", name),
+        wanted,
+        good,
+        why,
+        local: true,
+    };
+    let global =
+        |key: &str, wanted, good, why| Switch { key: key.to_owned(), wanted, good, why, local: false };
+    let mut switches = vec![
+        own("ipv4/conf/IF/send_redirects", "0", &[], "the kernel would tell hosts of ways that don't exist"),
+        global(
+            "net/ipv4/conf/all/send_redirects",
+            "0",
+            &[],
+            "the kernel would send ICMP redirects on the overlay",
+        ),
+        own("ipv4/conf/IF/accept_redirects", "0", &[], "a peer could redirect this node's traffic"),
+        own("ipv4/conf/IF/rp_filter", "2", &["0"], "answers that come by another peer would be dropped"),
+        own("ipv6/conf/IF/accept_redirects", "0", &[], "a peer could redirect this node's traffic"),
+        // The link-layer address is the same on every node, so would be the address made from it.
+        own("ipv6/conf/IF/addr_gen_mode", "1", &[], "every node would have the same link-local address"),
+        own("ipv6/conf/IF/accept_ra", "0", &[], "a peer could become this node's default router"),
+        own("ipv6/conf/IF/accept_dad", "0", &[], "addresses would be tentative for a second"),
+        own("ipv4/conf/IF/forwarding", "1", &[], "nothing would be forwarded from the overlay"),
+        global(
+            "net/ipv4/ip_forward",
+            "1",
+            &[],
+            "nothing is forwarded between the overlay and other interfaces",
+        ),
+    ];
+    if v6 {
+        switches.push(global(
+            "net/ipv6/conf/all/forwarding",
+            "1",
+            &["2"],
+            "IPv6 is not forwarded between the overlay and other interfaces",
+        ));
+    }
+    switches
+}
+
+/// Is it as it should be? `None`: there is no such switch (no IPv6, no such interface).
+#[must_use]
+pub fn is_good(switch: &Switch) -> Option<bool> {
+    let value = read(&switch.key)?;
+    Some(value == switch.wanted || switch.good.contains(&value.as_str()))
+}
+
+/// Sets every switch that is not good already. Returns those that could not be set.
+pub fn apply(switches: &[Switch], memory: &Memory) -> Vec<(Switch, io::Error)> {
+    let mut failed = Vec::new();
+    for switch in switches {
+        if is_good(switch) != Some(false) {
+            continue;
+        }
+        if !switch.local {
+            memory.remember(&switch.key);
+        }
+        if let Err(error) = fs::write(path(&switch.key), switch.wanted) {
+            failed.push((switch.clone(), error));
+        }
+    }
+    failed
+}
+
+/// What global switches were before the first change, kept in the state directory.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    file: PathBuf,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Remembered(BTreeMap<String, String>);
+
+impl Memory {
+    /// Kept in `state_dir`.
+    #[must_use]
+    pub fn new(state_dir: &Path) -> Self {
+        Self { file: state_dir.join("sysctl.json") }
+    }
+
+    /// Puts everything back and forgets it.
+    pub fn restore(&self) -> io::Result<()> {
+        for (key, value) in self.load().0 {
+            // Another program may have changed it meanwhile, or the machine has restarted: then it is left alone.
+            let ours = needed("", true).into_iter().find(|s| s.key == key);
+            if ours.is_some_and(|s| read(&key).as_deref() == Some(s.wanted)) {
+                fs::write(path(&key), value)?;
+            }
+        }
+        match fs::remove_file(&self.file) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    fn remember(&self, key: &str) {
+        let mut remembered = self.load();
+        if remembered.0.contains_key(key) {
+            return;
+        }
+        let Some(value) = read(key) else { return };
+        remembered.0.insert(key.to_owned(), value);
+        let text = serde_json::to_string_pretty(&remembered.0).unwrap_or_default();
+        if let Err(error) = fs::write(&self.file, text) {
+            tracing::warn!(%error, key, "cannot remember a kernel switch; uninstall will leave it");
+        }
+    }
+
+    fn load(&self) -> Remembered {
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        Remembered(serde_json::from_str(&text).unwrap_or_default())
+    }
+}
+
+fn read(key: &str) -> Option<String> {
+    fs::read_to_string(path(key)).ok().map(|s| s.trim().to_owned())
+}
+
+fn path(key: &str) -> PathBuf {
+    Path::new("/proc/sys").join(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_of_the_interface_are_local() {
+        let switches = needed("dmvpn0", true);
+        for switch in &switches {
+            assert_eq!(switch.local, switch.key.contains("dmvpn0"), "{}", switch.key);
+        }
+        assert!(switches.iter().any(|s| s.key == "net/ipv4/conf/dmvpn0/rp_filter"));
+    }
+}
