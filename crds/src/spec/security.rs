@@ -1,0 +1,178 @@
+//! Encryption and identity.
+
+use super::is_default;
+use crate::text;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Encryption and identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "self.mode != 'Encrypted' || has(self.authentication)",
+        "message": "encryption needs credentials: set authentication.certificates or authentication.preSharedKey; an unencrypted overlay must be asked for with mode: None"
+    }
+]))]
+pub struct Security {
+    /// `Encrypted`: IKEv2 and ESP, nothing leaves in clear. `None`: everything leaves in clear and nobody proves who
+    /// they are; it must be asked for.
+    #[serde(default)]
+    pub mode: SecurityMode,
+
+    /// IKE proposals by preference, as strongSwan names them.
+    #[serde(default = "default_ike")]
+    #[schemars(length(min = 1, max = 8), inner(length(max = 64), regex(pattern = r"^[a-z0-9_]+(-[a-z0-9_]+)*$")), extend("x-kubernetes-list-type" = "set"))]
+    pub ike: Vec<String>,
+
+    /// ESP proposals by preference, as strongSwan names them.
+    #[serde(default = "default_esp")]
+    #[schemars(length(min = 1, max = 8), inner(length(max = 64), regex(pattern = r"^[a-z0-9_]+(-[a-z0-9_]+)*$")), extend("x-kubernetes-list-type" = "set"))]
+    pub esp: Vec<String>,
+
+    /// How nodes prove who they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
+
+    /// Domain that, appended to a node's name, makes its identity (`a-1` and `branch.example.com`: `a-1.branch.example.com`).
+    /// Default: the domain that the CA's name constraints permit, or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 190),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$")
+    )]
+    pub domain: Option<String>,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self {
+            mode: SecurityMode::default(),
+            ike: default_ike(),
+            esp: default_esp(),
+            authentication: None,
+            domain: None,
+        }
+    }
+}
+
+/// IKE proposals when none are given.
+#[must_use]
+pub fn default_ike() -> Vec<String> {
+    vec!["aes256gcm16-prfsha384-x25519".to_owned()]
+}
+
+/// ESP proposals when none are given.
+#[must_use]
+pub fn default_esp() -> Vec<String> {
+    ["aes128gcm16", "aes256gcm16", "chacha20poly1305"].map(str::to_owned).to_vec()
+}
+
+/// Is the overlay encrypted?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SecurityMode {
+    /// IKEv2 and ESP.
+    #[default]
+    Encrypted,
+    /// In clear, identities unproven.
+    None,
+}
+
+/// How nodes prove who they are: one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "has(self.certificates) != has(self.preSharedKey)",
+        "message": "write either certificates or preSharedKey"
+    }
+]))]
+pub struct Authentication {
+    /// Certificates: each node has a key of its own, and its certificate says who it is and what it may claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<Certificates>,
+
+    /// One key for all. Works with old routers and in labs; peers are marked `IdentityUnverified`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_shared_key: Option<PreSharedKey>,
+}
+
+/// Where nodes' certificates come from and whose they trust.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "(self.issuedBy == 'Operator') == has(self.caSecret)",
+        "message": "caSecret goes with issuedBy: Operator: name the Secret (tls.crt, tls.key) of the CA that signs the nodes' certificates"
+    },
+    {
+        "rule": "(self.issuedBy == 'Secret') == has(self.secret)",
+        "message": "secret goes with issuedBy: Secret: name the Secret (tls.crt, tls.key) that holds the node's own certificate"
+    },
+    {
+        "rule": "(self.issuedBy == 'CertManager') == has(self.issuerRef)",
+        "message": "issuerRef goes with issuedBy: CertManager: name the Issuer or ClusterIssuer"
+    }
+]))]
+pub struct Certificates {
+    /// Who signs nodes' certificates.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "Operator"))]
+    pub issued_by: IssuedBy,
+
+    /// (`Operator`) Secret with the CA that signs, confined by its own name constraints and address blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<text::SecretRef>")]
+    pub ca_secret: Option<String>,
+
+    /// (`Secret`) Secret with the node's certificate and key; `{node}` in the name stands for the node's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub secret: Option<String>,
+
+    /// (`CertManager`) issuer to ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_ref: Option<IssuerRef>,
+
+    /// Secret (`ca.crt`) with the roots whose certificates are trusted in peers.
+    #[schemars(with = "text::SecretRef")]
+    pub trust: String,
+}
+
+/// Who signs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IssuedBy {
+    /// Our operator, with the cluster's CA.
+    #[default]
+    Operator,
+    /// Somebody else, who puts the result into a Secret.
+    Secret,
+    /// cert-manager.
+    CertManager,
+}
+
+/// A cert-manager issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerRef {
+    /// `Issuer` (in the release's namespace) or `ClusterIssuer`.
+    #[serde(default = "default_issuer_kind")]
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+fn default_issuer_kind() -> String {
+    "ClusterIssuer".to_owned()
+}
+
+/// A key that all share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PreSharedKey {
+    /// Secret with the key (`psk`).
+    #[schemars(with = "text::SecretRef")]
+    pub secret: String,
+}
