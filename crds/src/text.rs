@@ -144,7 +144,7 @@ pub mod duration {
     #[must_use]
     pub fn format(duration: Duration) -> String {
         let ms = duration.as_millis();
-        if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+        if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
     }
 
     #[cfg(test)]

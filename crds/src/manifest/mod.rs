@@ -255,7 +255,7 @@ fn prune_nulls(schema: &Value, value: &mut Value) {
                 !value.is_null() || schema["properties"][name].get("default").is_none()
             });
             for (name, value) in object {
-                let inner = schema["properties"].get(name).unwrap_or(&schema["additionalProperties"]);
+                let inner = schema["properties"].get(name).unwrap_or_else(|| &schema["additionalProperties"]);
                 prune_nulls(inner, value);
             }
         }
