@@ -31,7 +31,10 @@ pub mod nd;
 pub mod path;
 pub mod peer;
 pub mod probe;
+pub mod segment;
 pub mod tcp;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod udp;
 pub mod vnet;

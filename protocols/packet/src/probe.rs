@@ -124,14 +124,8 @@ impl Probe {
 
     /// Octets of the packet.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn packet_len(&self) -> usize {
         if self.source.is_ipv4() { LEN_V4 } else { LEN_V6 }
-    }
-
-    /// Never so.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        false
     }
 
     /// Writes the inner IP packet, and returns its length. Addresses of different versions are written as IPv6.
@@ -212,7 +206,7 @@ mod tests {
     fn what_is_written_is_read_and_answered() {
         for request in [probe("10.200.0.1", "10.200.0.2"), probe("fd00::1", "fd00::2")] {
             let packet = request.to_vec();
-            assert_eq!(packet.len(), request.len());
+            assert_eq!(packet.len(), request.packet_len());
             assert_eq!(Probe::parse(&packet), Some(request));
             assert_eq!(Ip::parse(&packet).unwrap().ttl, 1);
             let reply = request.reply();
