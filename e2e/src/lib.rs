@@ -1,1 +1,25 @@
-//! (being written)
+//! The lab: hubs, spokes, hosts and NAT routers as network namespaces, links with delay and loss, packets captured
+//! on the wire, and the stories that are told with them.
+//!
+//! A story builds a topology ([`Lab`]), starts agents on its nodes, sends traffic, and asserts on what was on
+//! the wire ([`Capture`]) and on what the agents say. It leaves nothing behind, whether it succeeds, fails or panics.
+#![forbid(unsafe_code)]
+
+pub mod capture;
+pub mod decode;
+pub mod error;
+pub mod leaks;
+pub mod nat;
+pub mod netns;
+pub mod relay;
+pub mod story;
+pub mod topology;
+pub mod traffic;
+pub mod wait;
+
+pub use capture::{Capture, Packet};
+pub use error::{Error, Result};
+pub use nat::{Nat, NatRouter};
+pub use relay::{Link, Shape};
+pub use story::{heavy_story, story};
+pub use topology::{Lab, Node, Uplink};

@@ -1,0 +1,107 @@
+//! What a lab, or a whole test run, may have left behind.
+
+use crate::netns;
+use crate::topology::MARK;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What there is on this machine that our programs or the lab could have made. Taken before and after a run, the
+/// difference is what was left behind.
+#[derive(Clone, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Snapshot {
+    /// `kind name`, as in `namespace kdlab-1-0-hub`.
+    pub things: BTreeSet<String>,
+}
+
+impl Snapshot {
+    /// Looks at the namespaces, the interfaces and routes of the host, the processes with our names, and the
+    /// folders our programs use by default.
+    #[must_use]
+    pub fn take() -> Self {
+        let mut things = BTreeSet::new();
+        things.extend(netns::named("").into_iter().map(|n| format!("namespace {n}")));
+        things.extend(
+            lines(&["-o", "link"])
+                .iter()
+                .filter_map(|l| Some(format!("interface {}", l.split(": ").nth(1)?))),
+        );
+        for family in ["-4", "-6"] {
+            things.extend(
+                lines(&[family, "route", "show", "table", "all"]).iter().map(|r| format!("route {r}")),
+            );
+            things.extend(lines(&[family, "rule"]).iter().map(|r| format!("rule {r}")));
+        }
+        things.extend(our_processes().into_iter().map(|p| format!("process {p}")));
+        let folders = [std::env::temp_dir(), "/run".into(), "/var/lib".into()];
+        for path in folders.iter().flat_map(|f| entries(f)) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(MARK) || name.starts_with("kube-dmvpn") {
+                things.insert(format!("file {}", path.display()));
+            }
+        }
+        Self { things }
+    }
+
+    /// What is there now and was not there before.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Vec<String> {
+        self.things.difference(&before.things).cloned().collect()
+    }
+}
+
+/// What is left of one lab, by its prefix and folder.
+pub(crate) fn of_lab(id: &str, directory: &Path) -> Vec<String> {
+    let mut left: Vec<String> =
+        netns::named(&format!("{id}-")).into_iter().map(|n| format!("namespace {n}")).collect();
+    if directory.exists() {
+        left.push(format!("file {}", directory.display()));
+    }
+    let mark = directory.to_string_lossy().into_owned();
+    left.extend(our_processes().into_iter().filter(|p| p.contains(&mark)).map(|p| format!("process {p}")));
+    left
+}
+
+/// Removes the namespaces and folders of labs whose process is gone without having cleaned up (it was killed).
+pub fn sweep() {
+    let dead = |name: &str| {
+        let pid = name.strip_prefix(MARK).and_then(|n| n.trim_start_matches('-').split('-').next());
+        pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new(&format!("/proc/{pid}")).exists())
+    };
+    for name in netns::named(MARK).into_iter().filter(|n| dead(n)) {
+        netns::remove_stale(&name);
+    }
+    for path in entries(&std::env::temp_dir()) {
+        if path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(MARK) && dead(n)) {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// Command lines of the processes of this project, with their number. The test itself is not one.
+fn our_processes() -> Vec<String> {
+    let own = std::process::id().to_string();
+    let programs = ["dmvpn-agent", "dmvpn-datapath", "dmvpnctl", "linux.uml"];
+    entries(Path::new("/proc"))
+        .into_iter()
+        .filter(|path| path.file_name().is_some_and(|n| n != own.as_str()))
+        .filter_map(|path| {
+            let line = fs::read(path.join("cmdline")).ok()?;
+            let words: Vec<_> = line.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
+            let program = Path::new(words.first()?.as_ref()).file_name()?.to_string_lossy().into_owned();
+            programs.contains(&program.as_str()).then(|| format!("{} {}", path.display(), words.join(" ")))
+        })
+        .collect()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).map(|d| d.flatten().map(|e| e.path()).collect()).unwrap_or_default()
+}
+
+fn lines(ip: &[&str]) -> Vec<String> {
+    let output = Command::new("ip").args(ip).output();
+    output
+        .map(|o| String::from_utf8_lossy(&o.stdout).lines().map(str::to_owned).collect())
+        .unwrap_or_default()
+}

@@ -1,0 +1,56 @@
+//! The frame of a story: a lab is made, the story is told, and whatever its end, nothing is left behind.
+
+use crate::error::{Error, Result};
+use crate::topology::Lab;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Tells a story. Several may be told at the same time.
+///
+/// # Panics
+/// When the story fails, after having said what the nodes and the wire knew about it.
+#[track_caller]
+pub fn story(name: &str, tell: impl FnOnce(&Lab) -> Result) {
+    run(name, FlockOperation::LockShared, tell);
+}
+
+/// Tells a story that measures, alone on this machine.
+///
+/// # Panics
+/// When the story fails, after having said what the nodes and the wire knew about it.
+#[track_caller]
+pub fn heavy_story(name: &str, tell: impl FnOnce(&Lab) -> Result) {
+    run(name, FlockOperation::LockExclusive, tell);
+}
+
+#[track_caller]
+fn run(name: &str, lock: FlockOperation, tell: impl FnOnce(&Lab) -> Result) {
+    let _turn = turn(lock).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let lab = Lab::new(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let outcome = catch_unwind(AssertUnwindSafe(|| tell(&lab)));
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            lab.tell_all();
+            drop(lab);
+            panic!("{name}: {error}");
+        }
+        Err(panic) => {
+            lab.tell_all();
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// Waits for this story's turn on the machine; held as long as the file is. A heavy story waits until no other runs.
+fn turn(lock: FlockOperation) -> Result<File> {
+    let path = "/run/lock/kdlab.lock";
+    fs::create_dir_all("/run/lock").map_err(Error::io("make /run/lock"))?;
+    let file = File::options().create(true).append(true).open(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::PermissionDenied => Error::NotRoot,
+        _ => Error::io(format!("open {path}"))(e),
+    })?;
+    flock(&file, lock).map_err(Error::sys("wait for the machine"))?;
+    Ok(file)
+}
