@@ -18,6 +18,7 @@
 
 pub mod arp;
 pub mod checksum;
+pub mod coalesce;
 pub mod ecn;
 pub mod error;
 pub mod eth;
