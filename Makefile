@@ -31,15 +31,16 @@ root-tests: setup ## tests of single crates that make namespaces (need root)
 	$(CARGO) test -p dmvpn-linux-io -p dmvpn-dataplane -p dmvpn-agent --test '*'
 
 e2e: setup ## stories in network namespaces (need root); ONLY=name picks one
-	@scripts/build.sh release
-	DMVPN_BIN_DIR=$(CURDIR)/target/release scripts/stories.sh lab $(ONLY)
+	@scripts/build.sh debug
+	DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh lab $(ONLY)
 
 interop: setup ## stories against Linux mGRE + FRR routers in user-mode guests (need root); ONLY=name picks one
 	@e2e/interop/rig.sh build
-	@scripts/build.sh release
-	DMVPN_BIN_DIR=$(CURDIR)/target/release scripts/stories.sh interop $(ONLY)
+	@scripts/build.sh debug
+	DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh interop $(ONLY)
 
 bench: setup ## against peers in one run; prints ratios, writes docs/benchmarks.md; PEERS=... picks
+	@command -v wg >/dev/null || apt-get install -qq -y --no-install-recommends wireguard-tools
 	@scripts/build.sh release
 	@target/release/dmvpn-bench $(if $(PEERS),--peers $(PEERS))
 

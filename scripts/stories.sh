@@ -13,4 +13,4 @@ for f in e2e/tests/*.rs; do
         lab/*) targets+=(--test "$name");;
     esac
 done
-exec cargo test --release -p dmvpn-e2e "${targets[@]}" -- --test-threads="${STORY_THREADS:-2}" $only
+exec cargo test -p dmvpn-e2e "${targets[@]}" -- --test-threads="${STORY_THREADS:-2}" $only
