@@ -222,13 +222,14 @@ fn receive(fd: &OwnedFd, wanted: &[(usize, Arc<str>)], origin: (SystemTime, Inst
     let mut buffer = [0u8; SNAP as usize];
     let mut control = nix::cmsg_space!(nix::sys::time::TimeSpec);
     while !shared.stop.load(Ordering::Relaxed) {
+        let before = nanos_since(origin.1);
         let mut slices = [IoSliceMut::new(&mut buffer)];
         // TRUNC: the true length is returned, however much was kept.
         let Ok(message) =
             recvmsg::<LinkAddr>(fd.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_TRUNC)
         else {
             // Nothing waits to be read.
-            shared.complete.store(nanos_since(origin.1), Ordering::Release);
+            shared.complete.store(before, Ordering::Release);
             continue;
         };
         let length = message.bytes;
