@@ -5,10 +5,12 @@
 //! the wire ([`Capture`]) and on what the agents say. It leaves nothing behind, whether it succeeds, fails or panics.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod capture;
 pub mod decode;
 pub mod error;
 pub mod leaks;
+pub mod manifest;
 pub mod nat;
 pub mod netns;
 pub mod relay;
@@ -17,8 +19,10 @@ pub mod topology;
 pub mod traffic;
 pub mod wait;
 
+pub use agent::{Agent, End};
 pub use capture::{Capture, Packet};
 pub use error::{Error, Result};
+pub use manifest::Manifest;
 pub use nat::{Nat, NatRouter};
 pub use relay::{Link, Shape};
 pub use story::{heavy_story, story};

@@ -1,0 +1,238 @@
+//! Agents on nodes: started as a user starts them, asked by their API, stopped, killed, started again.
+
+mod ask;
+
+pub use ask::Ask;
+
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+use crate::topology::{Lab, Node};
+use crate::wait;
+use rustix::process::{Pid, Signal, kill_process};
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// An agent on a node, running or not. Its process ends with the lab.
+pub struct Agent {
+    node: Node,
+    name: String,
+    directory: PathBuf,
+    process: Mutex<Option<Child>>,
+    arguments: Vec<String>,
+}
+
+/// How a process is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// SIGTERM: it deregisters, and stops the datapath it started.
+    Orderly,
+    /// SIGKILL: the datapath goes on.
+    Kill,
+}
+
+impl Agent {
+    /// Starts an agent with a manifest on a node, under the node's name.
+    pub fn start(lab: &Lab, node: &Node, manifest: &Manifest) -> Result<Self> {
+        let agent = Self::prepare(lab, node, &[])?;
+        agent.write_manifest("lab.yaml", &manifest.text())?;
+        agent.launch()?;
+        Ok(agent)
+    }
+
+    /// An agent that is not started yet, with further arguments.
+    pub fn prepare(lab: &Lab, node: &Node, arguments: &[&str]) -> Result<Self> {
+        let directory = node.directory()?;
+        for folder in ["manifests", "run", "state"] {
+            let path = directory.join(folder);
+            fs::create_dir_all(&path).map_err(Error::io(format!("make {}", path.display())))?;
+        }
+        let (log, name) = (directory.join("agent.log"), node.name().to_owned());
+        lab.on_failure(move || print_tail(&name, &log));
+        Ok(Self {
+            node: node.clone(),
+            name: node.name().to_owned(),
+            directory,
+            process: Mutex::new(None),
+            arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
+        })
+    }
+
+    /// Where it runs.
+    #[must_use]
+    pub const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Its name, by which pinned addresses and the like know it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The folder it reads.
+    #[must_use]
+    pub fn manifests(&self) -> PathBuf {
+        self.directory.join("manifests")
+    }
+
+    /// The folder of its sockets.
+    #[must_use]
+    pub fn run_directory(&self) -> PathBuf {
+        self.directory.join("run")
+    }
+
+    /// The folder of what survives a restart.
+    #[must_use]
+    pub fn state_directory(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// Puts a file into its folder, whole at once, as an editor does. An agent that runs takes it up.
+    pub fn write_manifest(&self, file: &str, text: &str) -> Result {
+        let path = self.manifests().join(file);
+        let draft = self.manifests().join(format!(".{file}"));
+        fs::write(&draft, text)
+            .and_then(|()| fs::rename(&draft, &path))
+            .map_err(Error::io(format!("write {}", path.display())))
+    }
+
+    /// Starts the process.
+    pub fn launch(&self) -> Result {
+        let log = self.directory.join("agent.log");
+        let failed = || Error::io(format!("open {}", log.display()));
+        let out = File::options().create(true).append(true).open(&log).map_err(failed())?;
+        let err = out.try_clone().map_err(failed())?;
+        let mut command = Command::new(binary("dmvpn-agent")?);
+        command
+            .args(["--manifests".as_ref(), self.manifests().as_os_str()])
+            .args(["--node", &self.name])
+            .args(["--run-dir".as_ref(), self.run_directory().as_os_str()])
+            .args(["--state-dir".as_ref(), self.state_directory().as_os_str()])
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err);
+        if env::var_os("RUST_LOG").is_none() {
+            command.env("RUST_LOG", "info");
+        }
+        let child = self.node.spawn(&mut command)?;
+        *self.lock() = Some(child);
+        Ok(())
+    }
+
+    /// Ends the process and waits for it.
+    pub fn end(&self, how: End) -> Result<ExitStatus> {
+        let mut child =
+            self.lock().take().ok_or_else(|| Error::other(format!("{} does not run", self.name)))?;
+        let signal = match how {
+            End::Orderly => Signal::TERM,
+            End::Kill => Signal::KILL,
+        };
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| Error::other("a process without a number"))?;
+        kill_process(pid, signal).map_err(Error::sys(format!("end the agent of {}", self.name)))?;
+        wait::until(&format!("the agent of {} to end", self.name), wait::PATIENCE, || {
+            match child.try_wait() {
+                Ok(Some(status)) => Ok(status),
+                Ok(None) => Err("it still runs".to_owned()),
+                Err(e) => Err(e.to_string()),
+            }
+        })
+    }
+
+    /// The agent's process number while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.lock().as_ref().map(Child::id)
+    }
+
+    /// Numbers of the datapath's processes on this node.
+    #[must_use]
+    pub fn datapaths(&self) -> Vec<Pid> {
+        let is_datapath = |pid: &Pid| {
+            let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).unwrap_or_default();
+            "dmvpn-datapath".starts_with(name.trim()) && !name.trim().is_empty()
+        };
+        self.node.namespace().processes().into_iter().filter(is_datapath).collect()
+    }
+
+    /// Kills the datapath, as a crash.
+    pub fn kill_datapath(&self) -> Result {
+        for pid in self.datapaths() {
+            kill_process(pid, Signal::KILL).map_err(Error::sys("kill the datapath"))?;
+        }
+        Ok(())
+    }
+
+    /// Runs `dmvpnctl` against this agent and returns what it prints.
+    pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
+        let socket = self.socket();
+        let mut command = Command::new(binary("dmvpnctl")?);
+        command.arg("--socket").arg(&socket).args(arguments);
+        let output = crate::netns::run(&mut command)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Asks the agent.
+    #[must_use]
+    pub fn ask(&self) -> Ask {
+        Ask::new(&self.name, &self.socket())
+    }
+
+    /// What it wrote to its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("agent.log")).unwrap_or_default()
+    }
+
+    /// Waits until its log says this.
+    pub fn wait_log(&self, text: &str, patience: Duration) -> Result {
+        wait::until(&format!("{:?} in the log of {}", text, self.name), patience, || {
+            if self.log().contains(text) { Ok(()) } else { Err("it is not there") }
+        })
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.run_directory().join("agent.sock")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // The lab kills what is left in the namespace; this reaps our own child, so that no zombie stays.
+        if let Some(mut child) = self.lock().take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A program of this project: from `DMVPN_BIN_DIR`, or from where cargo put it for this test.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let beside = env::current_exe().map_err(Error::io("find our own program"))?;
+    let folders = env::var_os("DMVPN_BIN_DIR").map(PathBuf::from).into_iter();
+    // A test is in target/PROFILE/deps, a program in target/PROFILE.
+    let folders = folders.chain(beside.ancestors().skip(1).take(2).map(Path::to_owned));
+    let found = folders.map(|f| f.join(name)).find(|p| p.is_file());
+    found.ok_or_else(|| {
+        Error::other(format!("there is no {name}: build it (cargo build), or set DMVPN_BIN_DIR"))
+    })
+}
+
+/// Prints the end of a log, for a story that failed.
+fn print_tail(name: &str, log: &Path) {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    eprintln!("---- last lines of {name}'s log");
+    for line in &lines[lines.len().saturating_sub(60)..] {
+        eprintln!("{line}");
+    }
+}
