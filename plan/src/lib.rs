@@ -1,1 +1,27 @@
-//! (being written)
+//! Pure functions from what users wrote ([`crds::DmvpnHub`], [`crds::DmvpnSpoke`]) and what is known of the nodes to
+//! what each node does ([`crds::DmvpnNodeSpec`]). The operator and the agent without Kubernetes call the same ones.
+//!
+//! ```text
+//! standalone    manifests of a folder + this node  -> its DmvpnNode
+//! node          resources that select a node       -> its DmvpnNode, with the addresses it was given
+//! allocate      nodes + pins + who has what        -> tunnel addresses, stable, never twice
+//! ```
+//!
+//! Nothing here reads a clock, a file or the network. Errors are typed and say what a person must change.
+#![forbid(unsafe_code)]
+
+mod allocate;
+mod error;
+mod facts;
+mod node;
+mod select;
+mod standalone;
+mod tunnel;
+
+pub use allocate::{AllocateError, allocate, usable};
+pub use error::{PlanError, PlanErrors, ResourceName};
+pub use facts::{AddressKind, HubNode, NodeFacts};
+pub use node::{Member, node};
+pub use select::selects;
+pub use standalone::standalone;
+pub use tunnel::{CLEAR_PORT, ENCRYPTED_PORT, Network, identity};

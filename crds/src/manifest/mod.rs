@@ -9,7 +9,7 @@ mod structural;
 pub use error::{ManifestError, ManifestErrors, ReadError};
 pub use secret::Secret;
 
-use crate::{API_VERSION, DmvpnHub, DmvpnSpoke, GROUP, schema};
+use crate::{API_VERSION, DmvpnHub, DmvpnNode, DmvpnSpoke, GROUP, schema};
 use kube_cel::{CompiledSchema, Validator, apply_defaults, compile_schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -80,6 +80,23 @@ pub fn read_text(file: &str, text: &str) -> Result<Manifests, ManifestErrors> {
     reader.finish()
 }
 
+/// Would an API server take this node? For tests of whoever makes them.
+///
+/// # Errors
+/// With everything that is wrong.
+pub fn check_node(node: &DmvpnNode) -> Result<(), ManifestErrors> {
+    let name = node.metadata.name.clone().unwrap_or_default();
+    let [_, _, crd] = schema::crds();
+    let value = serde_json::to_value(node).unwrap_or_default();
+    let checked = Kind::new(&crd).check(&Validator::new(), value);
+    checked.map(|_| ()).map_err(|findings| {
+        let object = format!("DmvpnNode {name}");
+        ManifestErrors(
+            findings.into_iter().map(|(field, message)| at(&name, 0, &object, &field, message)).collect(),
+        )
+    })
+}
+
 struct Reader {
     hub: Kind,
     spoke: Kind,
@@ -99,6 +116,41 @@ struct Kind {
 impl Kind {
     fn new(crd: &schema::GeneratedCrd) -> Self {
         Self { schema: crd.schema().clone(), rules: compile_schema(crd.schema()) }
+    }
+
+    /// What the API server does with an object, in its order: nulls are dropped where a default stands, defaults are
+    /// filled in, structure is checked, then rules (which may rely on structure).
+    fn check(&self, validator: &Validator, mut value: Value) -> Result<Value, Vec<structural::Finding>> {
+        if let Some(object) = value.as_object_mut() {
+            object.remove("status"); // `kubectl get -o yaml` prints it
+        }
+        prune_nulls(&self.schema, &mut value);
+        let value = apply_defaults(&self.schema, &value);
+        let mut findings = Vec::new();
+        structural::check(&self.schema["properties"]["spec"], &value["spec"], "spec", &mut findings);
+        for (name, property) in value.as_object().into_iter().flatten() {
+            if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "spec") {
+                findings.push((
+                    name.clone(),
+                    format!("is no field of an object: move it under spec ({})", short(property)),
+                ));
+            }
+        }
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        match validator.validate_compiled(&self.rules, &value, None) {
+            Ok(()) => Ok(value),
+            Err(errors) => Err(errors.into_iter().map(|e| (e.field_path, e.message)).collect()),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        validator: &Validator,
+        value: Value,
+    ) -> Result<T, Vec<structural::Finding>> {
+        typed(self.check(validator, value)?)
     }
 }
 
@@ -151,8 +203,10 @@ impl Reader {
                 .push(wrong("metadata.name", format!("stands at {first} as well: keep one of them")));
         }
         let checked = match kind.as_str() {
-            "DmvpnHub" => self.checked(&self.hub, value).map(|hub| self.result.hubs.push(hub)),
-            "DmvpnSpoke" => self.checked(&self.spoke, value).map(|spoke| self.result.spokes.push(spoke)),
+            "DmvpnHub" => self.hub.read(&self.validator, value).map(|hub| self.result.hubs.push(hub)),
+            "DmvpnSpoke" => {
+                self.spoke.read(&self.validator, value).map(|spoke| self.result.spokes.push(spoke))
+            }
             _ => typed::<k8s_openapi::api::core::v1::Secret>(value).map(|secret| {
                 self.result.secrets.insert(name, secret.into());
             }),
@@ -160,37 +214,6 @@ impl Reader {
         if let Err(findings) = checked {
             self.errors.extend(findings.into_iter().map(|(field, message)| wrong(&field, message)));
         }
-    }
-
-    /// What the API server does with an object, in its order: nulls are dropped where a default stands, defaults are
-    /// filled in, structure is checked, then rules (which may rely on structure).
-    fn checked<T: DeserializeOwned>(
-        &self,
-        kind: &Kind,
-        mut value: Value,
-    ) -> Result<T, Vec<structural::Finding>> {
-        if let Some(object) = value.as_object_mut() {
-            object.remove("status"); // `kubectl get -o yaml` prints it
-        }
-        prune_nulls(&kind.schema, &mut value);
-        let value = apply_defaults(&kind.schema, &value);
-        let mut findings = Vec::new();
-        structural::check(&kind.schema["properties"]["spec"], &value["spec"], "spec", &mut findings);
-        for (name, property) in value.as_object().into_iter().flatten() {
-            if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "spec") {
-                findings.push((
-                    name.clone(),
-                    format!("is no field of an object: move it under spec ({})", short(property)),
-                ));
-            }
-        }
-        if !findings.is_empty() {
-            return Err(findings);
-        }
-        if let Err(errors) = self.validator.validate_compiled(&kind.rules, &value, None) {
-            return Err(errors.into_iter().map(|e| (e.field_path, e.message)).collect());
-        }
-        typed(value)
     }
 }
 

@@ -1,0 +1,77 @@
+//! All resources that select a node to that node's spec.
+
+use crate::error::{PlanError, PlanErrors, ResourceName};
+use crate::tunnel::{Network, build};
+use crate::{HubNode, NodeFacts};
+use crds::DmvpnNodeSpec;
+use crds::node::NodeTunnel;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A resource that selects the node, with the tunnel addresses that the node has there.
+#[derive(Clone, Debug)]
+pub struct Member<'a> {
+    /// Name of the resource.
+    pub name: &'a str,
+    /// Its spec.
+    pub network: Network<'a>,
+    /// The node's tunnel addresses: one of each of the resource's networks, in the same order.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What a node does, from the resources that select it. `hub_refs` are the nodes of hubs in this cluster, by the
+/// hub's name.
+///
+/// # Errors
+/// With everything that must be changed before the node can do it.
+pub fn node(
+    node: &NodeFacts,
+    members: &[Member<'_>],
+    hub_refs: &BTreeMap<String, Vec<HubNode>>,
+) -> Result<DmvpnNodeSpec, PlanErrors> {
+    let mut errors = Vec::new();
+    let mut tunnels: Vec<(ResourceName, NodeTunnel)> = Vec::new();
+    for member in members {
+        let resource = member.network.name(member.name);
+        let tunnel = build(member.name, member.network, node, &member.addresses, hub_refs, &mut errors);
+        for (other, earlier) in &tunnels {
+            conflicts(node, (other, earlier), (&resource, &tunnel), &mut errors);
+        }
+        tunnels.push((resource, tunnel));
+    }
+    if !errors.is_empty() {
+        return Err(PlanErrors(errors));
+    }
+    let mut tunnels: Vec<NodeTunnel> = tunnels.into_iter().map(|(_, tunnel)| tunnel).collect();
+    tunnels.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(DmvpnNodeSpec { tunnels })
+}
+
+/// Two tunnels of one node share its interfaces, ports and addresses.
+fn conflicts(
+    node: &NodeFacts,
+    (first, one): (&ResourceName, &NodeTunnel),
+    (second, other): (&ResourceName, &NodeTunnel),
+    errors: &mut Vec<PlanError>,
+) {
+    let (first, second, node) = (first.clone(), second.clone(), node.name.clone());
+    if one.name == other.name {
+        errors.push(PlanError::SameName { first, second, node });
+        return;
+    }
+    let overlapping = one
+        .networks
+        .iter()
+        .find_map(|a| other.networks.iter().find(|b| a.contains(*b) || b.contains(a)).map(|b| (*a, *b)));
+    if let Some((one, other)) = overlapping {
+        let (first, second, node) = (first.clone(), second.clone(), node.clone());
+        errors.push(PlanError::NetworksOverlap { first, second, node, one, other });
+    }
+    if one.underlay.port == other.underlay.port {
+        let (first, second, node) = (first.clone(), second.clone(), node.clone());
+        errors.push(PlanError::SamePort { first, second, node, port: one.underlay.port });
+    }
+    if one.interface == other.interface {
+        errors.push(PlanError::SameInterface { first, second, node, interface: one.interface.clone() });
+    }
+}

@@ -1,0 +1,162 @@
+//! Without Kubernetes: the manifests of a folder, for this one node.
+
+use crate::error::{PlanError, PlanErrors, ResourceName};
+use crate::node::{Member, node as plan_node};
+use crate::select::needs_labels;
+use crate::tunnel::Network;
+use crate::{AllocateError, NodeFacts};
+use crds::DmvpnNodeSpec;
+use crds::manifest::Manifests;
+use crds::spec::{Authentication, Certificates, PreSharedKey, SecurityMode};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What this node does, from the manifests of its folder. There every resource is meant for this node; its tunnel
+/// address is `tunnel.pinned` of its name, or `tunnel.addresses` where that is a single host.
+///
+/// # Errors
+/// With everything that must be changed in the manifests.
+pub fn standalone(manifests: &Manifests, node: &NodeFacts) -> Result<DmvpnNodeSpec, PlanErrors> {
+    let hubs = manifests.hubs.iter().map(|hub| (hub.metadata.name.as_deref(), Network::from(&hub.spec)));
+    let spokes =
+        manifests.spokes.iter().map(|spoke| (spoke.metadata.name.as_deref(), Network::from(&spoke.spec)));
+    let mut errors = Vec::new();
+    let mut members = Vec::new();
+    for (name, network) in hubs.chain(spokes) {
+        let name = name.unwrap_or_default();
+        let resource = network.name(name);
+        if needs_labels(network.nodes) {
+            errors.push(PlanError::SelectorWithoutKubernetes { resource: resource.clone() });
+        }
+        check_secrets(&resource, &network, manifests, &mut errors);
+        match addresses(&resource, &network, &node.name) {
+            Ok(addresses) => members.push(Member { name, network, addresses }),
+            Err(found) => errors.extend(found),
+        }
+    }
+    if members.is_empty() && errors.is_empty() {
+        errors.push(PlanError::Nothing);
+    }
+    match plan_node(node, &members, &BTreeMap::new()) {
+        Ok(spec) if errors.is_empty() => Ok(spec),
+        Ok(_) => Err(PlanErrors(errors)),
+        Err(PlanErrors(more)) => {
+            errors.extend(more);
+            Err(PlanErrors(errors))
+        }
+    }
+}
+
+fn addresses(
+    resource: &ResourceName,
+    network: &Network<'_>,
+    node: &str,
+) -> Result<Vec<IpAddr>, Vec<PlanError>> {
+    let tunnel = network.tunnel;
+    let first =
+        address(resource, node, tunnel.addresses, &tunnel.pinned, ["spec.tunnel.addresses", "pinned"]);
+    let second = tunnel.network_v6.map(|_| {
+        address(
+            resource,
+            node,
+            tunnel.addresses_v6,
+            &tunnel.pinned_v6,
+            ["spec.tunnel.addressesV6", "pinnedV6"],
+        )
+    });
+    let (good, bad): (Vec<_>, Vec<_>) = std::iter::once(first).chain(second).partition(Result::is_ok);
+    if bad.is_empty() {
+        Ok(good.into_iter().filter_map(Result::ok).collect())
+    } else {
+        Err(bad.into_iter().filter_map(Result::err).collect())
+    }
+}
+
+fn address(
+    resource: &ResourceName,
+    node: &str,
+    range: Option<IpNet>,
+    pinned: &BTreeMap<String, IpAddr>,
+    [field, pin]: [&'static str; 2],
+) -> Result<IpAddr, PlanError> {
+    let resource = resource.clone();
+    if let Some(address) = pinned.get(node) {
+        if let Some((second, _)) = pinned.iter().find(|(other, same)| *other != node && *same == address) {
+            let source = AllocateError::PinnedTwice {
+                first: node.to_owned(),
+                second: second.clone(),
+                address: *address,
+            };
+            return Err(PlanError::Allocate { resource, source });
+        }
+        return Ok(*address);
+    }
+    let node = node.to_owned();
+    match range {
+        Some(range) if range.prefix_len() == range.max_prefix_len() => Ok(range.addr()),
+        Some(range) => Err(PlanError::AddressNotChosen {
+            resource,
+            field,
+            range,
+            node,
+            host: range.max_prefix_len(),
+            pin,
+        }),
+        None => Err(PlanError::NotPinned { resource, node, pin }),
+    }
+}
+
+/// Every Secret that is named must be there, with the entries that are read.
+fn check_secrets(
+    resource: &ResourceName,
+    network: &Network<'_>,
+    manifests: &Manifests,
+    errors: &mut Vec<PlanError>,
+) {
+    let mut check = |field: &'static str, secret: &str, entries: &[&'static str]| {
+        let resource = resource.clone();
+        if secret.starts_with("file:") {
+            return;
+        }
+        let Some(found) = manifests.secrets.get(secret) else {
+            return errors.push(PlanError::SecretMissing { resource, field, secret: secret.to_owned() });
+        };
+        for entry in entries {
+            match found.get(entry) {
+                None => {
+                    let (resource, secret) = (resource.clone(), secret.to_owned());
+                    errors.push(PlanError::SecretEntryMissing { resource, field, secret, entry });
+                }
+                Some(value) if *entry == "key" && !(1..=8).contains(&value.len()) => {
+                    let (resource, secret, length) = (resource.clone(), secret.to_owned(), value.len());
+                    errors.push(PlanError::SecretLength { resource, field, secret, entry, length });
+                }
+                Some(_) => {}
+            }
+        }
+    };
+    if let Some(secret) = &network.nhrp.authentication_secret {
+        check("spec.nhrp.authenticationSecret", secret, &["key"]);
+    }
+    if network.security.mode == SecurityMode::None {
+        return;
+    }
+    let Some(Authentication { certificates, pre_shared_key }) = &network.security.authentication else {
+        return;
+    };
+    if let Some(PreSharedKey { secret }) = pre_shared_key {
+        check("spec.security.authentication.preSharedKey.secret", secret, &["psk"]);
+    }
+    if let Some(Certificates { issued_by: _, ca_secret, secret, issuer_ref: _, trust }) = certificates {
+        check("spec.security.authentication.certificates.trust", trust, &["ca.crt"]);
+        for (field, secret) in [
+            ("spec.security.authentication.certificates.caSecret", ca_secret),
+            ("spec.security.authentication.certificates.secret", secret),
+        ] {
+            if let Some(secret) = secret {
+                check(field, secret, &["tls.crt", "tls.key"]);
+            }
+        }
+    }
+}
