@@ -56,7 +56,7 @@ pub struct Quirks {
 pub struct NhsId(pub u32);
 
 /// A next hop server to register with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NhsConfig {
     /// The caller's name for it.
     pub id: NhsId,
@@ -68,7 +68,7 @@ pub struct NhsConfig {
 }
 
 /// A peer that doesn't speak NHRP, mapped by hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaticEntry {
     /// Its tunnel address.
     pub protocol_address: IpAddr,

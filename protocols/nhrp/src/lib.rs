@@ -7,10 +7,34 @@
 //! empty, then ask [`Node::poll_timeout`] when to call [`Node::handle_timeout`].
 #![forbid(unsafe_code)]
 
+mod answered;
+mod cache;
 pub mod config;
+mod counters;
 pub mod environment;
+pub mod error;
+mod error_indication;
 pub mod event;
+pub mod extension;
+mod forward;
+mod indication;
+mod limits;
+mod node;
+pub mod packet;
+mod purge;
+mod registration;
+mod resolution;
+mod responder;
+mod server;
+mod timer;
+pub mod vendor;
 
+pub use answered::AnsweredEntry;
+pub use cache::{CacheEntry, EntryKind};
 pub use config::{Config, NhsConfig, NhsId, Quirks, StaticEntry};
+pub use counters::Counters;
 pub use environment::{AnswerClaim, Environment, Refusal, RegistrationClaim, Route};
+pub use error::{Blame, Error};
 pub use event::{Event, PeerInfo, ResolutionFailure, ResolutionId, Transmit};
+pub use node::{Checkpoint, Clear, Node};
+pub use registration::{NhsState, NhsStatus};

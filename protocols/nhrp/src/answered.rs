@@ -1,0 +1,97 @@
+//! Whom we answered, for what, and until when: they must be told when it stops being true (RFC 2332 §5.2.5).
+
+use ipnet::IpNet;
+use packet::Instant;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Most answers that one requester may hold.
+const MOST_EACH: usize = 256;
+
+/// Answers given that still hold.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Answered {
+    by_requester: BTreeMap<IpAddr, BTreeMap<IpNet, Instant>>,
+    total: usize,
+}
+
+/// An answer we gave, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnsweredEntry {
+    /// Who asked.
+    pub requester: IpAddr,
+    /// What we answered for.
+    pub prefix: IpNet,
+    /// Until when it may be used.
+    pub expires: Instant,
+}
+
+impl Answered {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_requester.is_empty()
+    }
+
+    /// Notes an answer; false when there is no room, so that it must not be given.
+    #[must_use]
+    pub(crate) fn insert(&mut self, requester: IpAddr, prefix: IpNet, expires: Instant, most: usize) -> bool {
+        let answers = self.by_requester.entry(requester).or_default();
+        let room = answers.contains_key(&prefix) || answers.len() < MOST_EACH && self.total < most;
+        if room {
+            self.total += usize::from(answers.insert(prefix, expires).is_none());
+        } else if answers.is_empty() {
+            self.by_requester.remove(&requester);
+        }
+        room
+    }
+
+    /// Takes out all answers that overlap `prefix` (all there are for `None`), by requester. `expires` is the
+    /// latest moment of them.
+    pub(crate) fn take(&mut self, now: Instant, prefix: Option<IpNet>) -> Vec<(IpAddr, Vec<IpNet>, Instant)> {
+        let mut taken = Vec::new();
+        for (requester, answers) in &mut self.by_requester {
+            let mut prefixes = Vec::new();
+            let mut latest = now;
+            answers.retain(|answered, expires| {
+                let gone = prefix.is_none_or(|p| overlap(&p, answered));
+                if gone && *expires > now {
+                    prefixes.push(*answered);
+                    latest = latest.max(*expires);
+                }
+                !gone
+            });
+            if !prefixes.is_empty() {
+                taken.push((*requester, prefixes, latest));
+            }
+        }
+        self.tidy();
+        taken
+    }
+
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        for answers in self.by_requester.values_mut() {
+            answers.retain(|_, expires| *expires > now);
+        }
+        self.tidy();
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = AnsweredEntry> {
+        self.by_requester.iter().flat_map(|(requester, answers)| {
+            answers.iter().map(|(prefix, expires)| AnsweredEntry {
+                requester: *requester,
+                prefix: *prefix,
+                expires: *expires,
+            })
+        })
+    }
+
+    fn tidy(&mut self) {
+        self.by_requester.retain(|_, answers| !answers.is_empty());
+        self.total = self.by_requester.values().map(BTreeMap::len).sum();
+    }
+}
+
+/// Does one contain the other?
+pub(crate) fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
