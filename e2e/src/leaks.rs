@@ -2,6 +2,7 @@
 
 use crate::netns;
 use crate::topology::MARK;
+use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,30 @@ pub fn sweep() {
             let _ = fs::remove_dir_all(&path);
         }
     }
+}
+
+/// Takes note of the death of orphans that were adopted by this process (see [`adopt_orphans`]), so that no zombie
+/// stays. A child that its maker still waits for is not touched, unless it was killed by us already.
+pub(crate) fn reap_orphans() {
+    let own = std::process::id().to_string();
+    for path in entries(Path::new("/proc")) {
+        let Ok(stat) = fs::read_to_string(path.join("stat")) else { continue };
+        // "pid (name) state parent ...", and the name may hold anything.
+        let Some((head, tail)) = stat.rsplit_once(')') else { continue };
+        let mut fields = tail.split_whitespace();
+        let dead = fields.next() == Some("Z") && fields.next() == Some(own.as_str());
+        let orphan = ["dmvpn-datapath", "linux.uml"].iter().any(|name| head.ends_with(&format!("({name}")));
+        let pid = path.file_name().and_then(|n| n.to_str()?.parse().ok()).and_then(Pid::from_raw);
+        if dead && orphan {
+            let _ = waitpid(pid, WaitOptions::NOHANG);
+        }
+    }
+}
+
+/// Makes this process the parent of its orphaned descendants, such as a datapath whose agent was killed: not every
+/// machine has an init that reaps them.
+pub(crate) fn adopt_orphans() {
+    let _ = set_child_subreaper(Some(getpid()));
 }
 
 /// Command lines of the processes of this project, with their number. The test itself is not one.

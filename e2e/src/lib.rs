@@ -9,6 +9,7 @@ pub mod agent;
 pub mod capture;
 pub mod decode;
 pub mod error;
+pub mod interop;
 pub mod leaks;
 pub mod manifest;
 pub mod nat;

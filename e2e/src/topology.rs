@@ -89,6 +89,7 @@ impl Lab {
             return Err(Error::NotRoot);
         }
         leaks::sweep();
+        leaks::adopt_orphans();
         let id = format!("{MARK}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&id);
         fs::create_dir_all(&directory).map_err(Error::io(format!("make {}", directory.display())))?;
@@ -174,6 +175,7 @@ impl Drop for Lab {
         for node in &nodes {
             node.kill_processes();
         }
+        leaks::reap_orphans();
         self.inner.relay.stop();
         for node in &nodes {
             node.remove();
