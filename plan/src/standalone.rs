@@ -30,10 +30,12 @@ pub fn standalone(manifests: &Manifests, node: &NodeFacts) -> Result<DmvpnNodeSp
             errors.push(PlanError::SelectorWithoutKubernetes { resource: resource.clone() });
         }
         check_secrets(&resource, &network, manifests, &mut errors);
-        match addresses(&resource, &network, &node.name) {
-            Ok(addresses) => members.push(Member { name, network, addresses }),
-            Err(found) => errors.extend(found),
-        }
+        let addresses = addresses(&resource, &network, &node.name).unwrap_or_else(|found| {
+            errors.extend(found);
+            // Stand-ins, so that what is wrong elsewhere is said in the same breath.
+            network.networks().iter().filter_map(|network| network.hosts().next()).collect()
+        });
+        members.push(Member { name, network, addresses });
     }
     if members.is_empty() && errors.is_empty() {
         errors.push(PlanError::Nothing);
@@ -69,7 +71,7 @@ fn addresses(
     if bad.is_empty() {
         Ok(good.into_iter().filter_map(Result::ok).collect())
     } else {
-        Err(bad.into_iter().filter_map(Result::err).collect())
+        Err(bad.into_iter().filter_map(Result::err).map(|error| *error).collect())
     }
 }
 
@@ -79,7 +81,7 @@ fn address(
     range: Option<IpNet>,
     pinned: &BTreeMap<String, IpAddr>,
     [field, pin]: [&'static str; 2],
-) -> Result<IpAddr, PlanError> {
+) -> Result<IpAddr, Box<PlanError>> {
     let resource = resource.clone();
     if let Some(address) = pinned.get(node) {
         if let Some((second, _)) = pinned.iter().find(|(other, same)| *other != node && *same == address) {
@@ -88,22 +90,18 @@ fn address(
                 second: second.clone(),
                 address: *address,
             };
-            return Err(PlanError::Allocate { resource, source });
+            return Err(PlanError::Allocate { resource, source }.into());
         }
         return Ok(*address);
     }
     let node = node.to_owned();
     match range {
         Some(range) if range.prefix_len() == range.max_prefix_len() => Ok(range.addr()),
-        Some(range) => Err(PlanError::AddressNotChosen {
-            resource,
-            field,
-            range,
-            node,
-            host: range.max_prefix_len(),
-            pin,
-        }),
-        None => Err(PlanError::NotPinned { resource, node, pin }),
+        Some(range) => {
+            let host = range.max_prefix_len();
+            Err(PlanError::AddressNotChosen { resource, field, range, node, host, pin }.into())
+        }
+        None => Err(PlanError::NotPinned { resource, node, pin }.into()),
     }
 }
 

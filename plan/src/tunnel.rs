@@ -386,7 +386,7 @@ impl Checks<'_> {
         }
         let mut all: BTreeSet<IpNet> = prefixes.iter().copied().collect();
         let from = match pod_cidrs.from {
-            PodCidrSource::Off => None,
+            PodCidrSource::None => None,
             PodCidrSource::Static => {
                 all.extend(&pod_cidrs.cidrs);
                 None

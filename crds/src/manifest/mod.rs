@@ -3,15 +3,16 @@
 
 mod document;
 mod error;
+mod kind;
 mod secret;
 mod structural;
 
 pub use error::{ManifestError, ManifestErrors, ReadError};
-pub use secret::Secret;
+pub use secret::{Secret, SecretError, resolve};
 
-use crate::{API_VERSION, DmvpnHub, DmvpnNode, DmvpnSpoke, GROUP, schema};
-use kube_cel::{CompiledSchema, Validator, apply_defaults, compile_schema};
-use serde::de::DeserializeOwned;
+use crate::{API_VERSION, DmvpnHub, DmvpnNode, DmvpnSpoke, GROUP};
+use kind::{HUB, NODE, SPOKE};
+use kube_cel::Validator;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -86,10 +87,8 @@ pub fn read_text(file: &str, text: &str) -> Result<Manifests, ManifestErrors> {
 /// With everything that is wrong.
 pub fn check_node(node: &DmvpnNode) -> Result<(), ManifestErrors> {
     let name = node.metadata.name.clone().unwrap_or_default();
-    let [_, _, crd] = schema::crds();
     let value = serde_json::to_value(node).unwrap_or_default();
-    let checked = Kind::new(&crd).check(&Validator::new(), value);
-    checked.map(|_| ()).map_err(|findings| {
+    NODE.check(&Validator::new(), value).map(|_| ()).map_err(|findings| {
         let object = format!("DmvpnNode {name}");
         ManifestErrors(
             findings.into_iter().map(|(field, message)| at(&name, 0, &object, &field, message)).collect(),
@@ -98,8 +97,6 @@ pub fn check_node(node: &DmvpnNode) -> Result<(), ManifestErrors> {
 }
 
 struct Reader {
-    hub: Kind,
-    spoke: Kind,
     validator: Validator,
     result: Manifests,
     /// Where each object was seen first.
@@ -107,59 +104,9 @@ struct Reader {
     errors: Vec<ManifestError>,
 }
 
-/// A kind's schema, and its rules compiled.
-struct Kind {
-    schema: Value,
-    rules: CompiledSchema,
-}
-
-impl Kind {
-    fn new(crd: &schema::GeneratedCrd) -> Self {
-        Self { schema: crd.schema().clone(), rules: compile_schema(crd.schema()) }
-    }
-
-    /// What the API server does with an object, in its order: nulls are dropped where a default stands, defaults are
-    /// filled in, structure is checked, then rules (which may rely on structure).
-    fn check(&self, validator: &Validator, mut value: Value) -> Result<Value, Vec<structural::Finding>> {
-        if let Some(object) = value.as_object_mut() {
-            object.remove("status"); // `kubectl get -o yaml` prints it
-        }
-        prune_nulls(&self.schema, &mut value);
-        let value = apply_defaults(&self.schema, &value);
-        let mut findings = Vec::new();
-        structural::check(&self.schema["properties"]["spec"], &value["spec"], "spec", &mut findings);
-        for (name, property) in value.as_object().into_iter().flatten() {
-            if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "spec") {
-                findings.push((
-                    name.clone(),
-                    format!("is no field of an object: move it under spec ({})", short(property)),
-                ));
-            }
-        }
-        if !findings.is_empty() {
-            return Err(findings);
-        }
-        match validator.validate_compiled(&self.rules, &value, None) {
-            Ok(()) => Ok(value),
-            Err(errors) => Err(errors.into_iter().map(|e| (e.field_path, e.message)).collect()),
-        }
-    }
-
-    fn read<T: DeserializeOwned>(
-        &self,
-        validator: &Validator,
-        value: Value,
-    ) -> Result<T, Vec<structural::Finding>> {
-        typed(self.check(validator, value)?)
-    }
-}
-
 impl Reader {
     fn new() -> Self {
-        let [hub, spoke, _node] = schema::crds();
         Self {
-            hub: Kind::new(&hub),
-            spoke: Kind::new(&spoke),
             validator: Validator::new(),
             result: Manifests::default(),
             seen: BTreeMap::new(),
@@ -203,22 +150,16 @@ impl Reader {
                 .push(wrong("metadata.name", format!("stands at {first} as well: keep one of them")));
         }
         let checked = match kind.as_str() {
-            "DmvpnHub" => self.hub.read(&self.validator, value).map(|hub| self.result.hubs.push(hub)),
-            "DmvpnSpoke" => {
-                self.spoke.read(&self.validator, value).map(|spoke| self.result.spokes.push(spoke))
-            }
-            _ => typed::<k8s_openapi::api::core::v1::Secret>(value).map(|secret| {
-                self.result.secrets.insert(name, secret.into());
+            "DmvpnHub" => HUB.read(&self.validator, value).map(|hub| self.result.hubs.push(hub)),
+            "DmvpnSpoke" => SPOKE.read(&self.validator, value).map(|spoke| self.result.spokes.push(spoke)),
+            _ => secret::read(value).map(|secret| {
+                self.result.secrets.insert(name, secret);
             }),
         };
         if let Err(findings) = checked {
             self.errors.extend(findings.into_iter().map(|(field, message)| wrong(&field, message)));
         }
     }
-}
-
-fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Vec<structural::Finding>> {
-    serde_json::from_value(value).map_err(|error| vec![(String::new(), error.to_string())])
 }
 
 fn check_head(kind: &str, version: &str, name: &str) -> Result<(), (&'static str, String)> {
@@ -269,27 +210,6 @@ pub fn is_dns_name(name: &str) -> bool {
                 && !label.starts_with('-')
                 && !label.ends_with('-')
         })
-}
-
-fn prune_nulls(schema: &Value, value: &mut Value) {
-    match value {
-        Value::Object(object) => {
-            object.retain(|name, value| {
-                !value.is_null() || schema["properties"][name].get("default").is_none()
-            });
-            for (name, value) in object {
-                let inner = schema["properties"].get(name).unwrap_or_else(|| &schema["additionalProperties"]);
-                prune_nulls(inner, value);
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| prune_nulls(&schema["items"], item)),
-        _ => {}
-    }
-}
-
-fn short(value: &Value) -> String {
-    let text = value.to_string();
-    text.chars().take(40).collect()
 }
 
 fn at(file: &str, line: usize, object: &str, field: &str, message: String) -> ManifestError {

@@ -1,6 +1,10 @@
 //! Secrets as manifests, so that the same YAML works without Kubernetes.
 
+use super::kind::typed;
+use super::structural::{self, Finding};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as KubernetesSecret;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -31,6 +35,78 @@ impl Secret {
     }
 }
 
+/// Why a secret value is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// No such Secret.
+    #[error("Secret {0} is not among the manifests: add it, or write file:/path")]
+    Missing(String),
+    /// It lacks the entry.
+    #[error("Secret {secret} has no entry {entry}: add {entry} to its stringData")]
+    NoEntry {
+        /// The Secret.
+        secret: String,
+        /// The entry.
+        entry: String,
+    },
+    /// `file:` and a path that can't be read.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// The path.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The value that a reference (`name`, or `file:/path`) means: the Secret's `entry`, or all of the file. A final line
+/// break is no part of a key: editors add it unasked. PEM doesn't mind.
+///
+/// # Errors
+/// If there is no such Secret, entry or file.
+pub fn resolve(
+    secrets: &BTreeMap<String, Secret>,
+    reference: &str,
+    entry: &str,
+) -> Result<Vec<u8>, SecretError> {
+    let mut value = if let Some(path) = reference.strip_prefix("file:") {
+        std::fs::read(path).map_err(|source| SecretError::File { path: path.to_owned(), source })?
+    } else {
+        let secret = secrets.get(reference).ok_or_else(|| SecretError::Missing(reference.to_owned()))?;
+        let missing = || SecretError::NoEntry { secret: reference.to_owned(), entry: entry.to_owned() };
+        secret.get(entry).ok_or_else(missing)?.to_vec()
+    };
+    if value.last() == Some(&b'\n') {
+        value.pop();
+    }
+    if value.last() == Some(&b'\r') {
+        value.pop();
+    }
+    Ok(value)
+}
+
+/// Reads a Secret's manifest.
+pub(super) fn read(value: Value) -> Result<Secret, Vec<Finding>> {
+    let schema = json!({"type": "object", "properties": {
+        "apiVersion": {}, "kind": {}, "metadata": {}, "status": {},
+        "type": {"type": "string"},
+        "immutable": {"type": "boolean"},
+        "data": {"type": "object", "additionalProperties": {"type": "string"}},
+        "stringData": {"type": "object", "additionalProperties": {"type": "string"}},
+    }});
+    let mut findings = Vec::new();
+    structural::check(&schema, &value, "", &mut findings);
+    for (entry, text) in value["data"].as_object().into_iter().flatten() {
+        if text.is_string() && serde_json::from_value::<ByteString>(text.clone()).is_err() {
+            findings.push((
+                format!("data.{entry}"),
+                "is not base64: encode it, or write it under stringData".to_owned(),
+            ));
+        }
+    }
+    if findings.is_empty() { typed::<KubernetesSecret>(value).map(Secret::from) } else { Err(findings) }
+}
+
 impl From<KubernetesSecret> for Secret {
     /// As the API server stores it: `stringData` wins over `data`.
     fn from(secret: KubernetesSecret) -> Self {
@@ -58,5 +134,21 @@ mod tests {
         let secret = Secret::new("psk", BTreeMap::from([("psk".to_owned(), b"hunter2".to_vec())]));
         let text = format!("{secret:?}");
         assert!(text.contains("psk") && !text.contains("hunter2") && !text.contains("104"), "{text}");
+    }
+
+    #[test]
+    fn a_reference_is_a_secret_or_a_file() {
+        let secrets = BTreeMap::from([(
+            "psk".to_owned(),
+            Secret::new("psk", BTreeMap::from([("psk".to_owned(), b"hunter2\n".to_vec())])),
+        )]);
+        assert_eq!(resolve(&secrets, "psk", "psk").unwrap(), b"hunter2");
+        assert!(matches!(resolve(&secrets, "psk", "key"), Err(SecretError::NoEntry { .. })));
+        assert!(matches!(resolve(&secrets, "other", "psk"), Err(SecretError::Missing(_))));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "hunter3\r\n").unwrap();
+        let reference = format!("file:{}", file.path().display());
+        assert_eq!(resolve(&secrets, &reference, "psk").unwrap(), b"hunter3");
+        assert!(matches!(resolve(&secrets, "file:/nonexistent/x", "psk"), Err(SecretError::File { .. })));
     }
 }

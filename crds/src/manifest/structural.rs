@@ -33,6 +33,9 @@ pub(super) fn check(schema: &Value, value: &Value, path: &str, findings: &mut Ve
             check_integer(schema, value, say)
         }
         ("boolean", Value::Bool(_)) | ("number", Value::Number(_)) | ("", _) => {}
+        ("string", Value::Bool(_) | Value::Number(_)) => {
+            say(format!("is read as {value}: put the text in quotes"))
+        }
         (expected, _) => say(format!("write {}, not {}", article(expected), describe(value))),
     }
 }
@@ -222,6 +225,7 @@ mod tests {
     fn a_wrong_type_says_what_to_write() {
         for (kind, value, expected) in [
             ("string", json!({"interface": "eth0"}), "spec: write a text, not fields (a mapping)"),
+            ("string", json!(true), "spec: is read as true: put the text in quotes"),
             ("integer", json!("x"), "spec: write a whole number, not the text \"x\""),
             ("integer", json!(1.5), "spec: write a whole number, not 1.5"),
             ("array", json!("x"), "spec: write a list, not the text \"x\""),

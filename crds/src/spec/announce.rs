@@ -58,9 +58,9 @@ pub enum AnnounceMode {
 ]))]
 pub struct PodCidrs {
     /// Where they are found: `Node` (`spec.podCIDRs` of the Node), `Calico` or `Cilium` (their own resources),
-    /// `Static` (`cidrs`), or `Off`.
+    /// `Static` (`cidrs`), or `None`.
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = "Off"))]
+    #[schemars(extend("default" = "None"))]
     pub from: PodCidrSource,
 
     /// (`Static`) the ranges.
@@ -69,7 +69,7 @@ pub struct PodCidrs {
     pub cidrs: Vec<IpNet>,
 }
 
-/// Where pods' address ranges are found.
+/// Where pods' address ranges are found. (`Off` would be a boolean in the YAML that kubectl reads.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PodCidrSource {
     /// `spec.podCIDRs` of the Node.
@@ -82,5 +82,5 @@ pub enum PodCidrSource {
     Static,
     /// Not announced.
     #[default]
-    Off,
+    None,
 }
