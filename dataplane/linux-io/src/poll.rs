@@ -51,6 +51,14 @@ pub fn wait(
     Ok(())
 }
 
+/// Nanoseconds of the monotonic clock.
+#[must_use]
+pub fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 /// Wakes a thread that waits for it in [`wait`] (an `eventfd`).
 #[derive(Debug)]
 pub struct Waker(OwnedFd);

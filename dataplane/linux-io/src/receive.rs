@@ -134,6 +134,12 @@ impl Receiver {
         Ok(count)
     }
 
+    /// The most messages it receives at once.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.headers.len()
+    }
+
     /// The buffer, and where the messages of the last [`Self::receive`] lie in it.
     pub fn parts(&mut self) -> (&mut [u8], &[Arrived]) {
         (&mut self.buffer, &self.arrived)

@@ -67,6 +67,14 @@ impl TapQueue {
         Ok(())
     }
 
+    /// Is the interface still there? A queue outlives an interface that somebody deleted, and is of no use then.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let mut request = InterfaceRequest { name: [0; libc::IFNAMSIZ], flags: 0, rest: [0; 22] };
+        // SAFETY: TUNGETIFF writes a `struct ifreq`, which `InterfaceRequest` has the size and layout of.
+        unsafe { ioctl(self, Updater::<TUNGETIFF, InterfaceRequest>::new(&mut request)) }.is_ok()
+    }
+
     /// Lets the interface vanish with its last queue.
     ///
     /// # Errors
@@ -86,6 +94,7 @@ impl AsFd for TapQueue {
 }
 
 const TUNSETIFF: Opcode = libc::TUNSETIFF as Opcode;
+const TUNGETIFF: Opcode = libc::TUNGETIFF as Opcode;
 const TUNSETPERSIST: Opcode = libc::TUNSETPERSIST as Opcode;
 
 /// `struct ifreq` with flags as its union.
