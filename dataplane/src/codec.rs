@@ -1,0 +1,103 @@
+//! Messages on a stream: a little-endian u32 of octets, and so many octets of postcard.
+
+use crate::messages::MAX_MESSAGE;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Why a stream can't be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The other end says a message is longer than [`MAX_MESSAGE`].
+    #[error("a message of {0} octets is too long")]
+    TooLong(usize),
+    /// The octets are no message: another version, most likely.
+    #[error("a message can't be understood: {0}")]
+    Encoding(#[from] postcard::Error),
+}
+
+/// Appends one message with its length.
+///
+/// # Errors
+/// [`Error::TooLong`]; then nothing is appended.
+pub fn append<T: Serialize>(to: &mut Vec<u8>, message: &T) -> Result<(), Error> {
+    let start = to.len();
+    to.extend_from_slice(&[0; 4]);
+    let mut encoded = postcard::to_extend(message, std::mem::take(to))?;
+    let length = encoded.len() - start - 4;
+    let fits = length <= MAX_MESSAGE;
+    if fits {
+        encoded[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
+    } else {
+        encoded.truncate(start);
+    }
+    *to = encoded;
+    if fits { Ok(()) } else { Err(Error::TooLong(length)) }
+}
+
+/// Octets that arrived, of which messages are taken.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    octets: Vec<u8>,
+    taken: usize,
+}
+
+impl Incoming {
+    /// More octets arrived.
+    pub fn push(&mut self, octets: &[u8]) {
+        self.octets.drain(..self.taken);
+        self.taken = 0;
+        self.octets.extend_from_slice(octets);
+    }
+
+    /// Takes the next message, if all of it is here.
+    ///
+    /// # Errors
+    /// [`Error`]; the stream is of no more use.
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
+        let rest = self.octets.get(self.taken..).unwrap_or_default();
+        let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > MAX_MESSAGE {
+            return Err(Error::TooLong(length));
+        }
+        let Some(message) = rest.get(..length) else { return Ok(None) };
+        let message = postcard::from_bytes(message)?;
+        self.taken += 4 + length;
+        Ok(Some(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{Request, ToDatapath};
+
+    #[test]
+    fn messages_come_out_whole_however_the_stream_is_cut() {
+        let sent: Vec<_> = (0..3)
+            .map(|number| ToDatapath { number, request: Request::StoreCheckpoint(vec![7; 100]) })
+            .collect();
+        let mut stream = Vec::new();
+        for message in &sent {
+            append(&mut stream, message).unwrap();
+        }
+        for size in [1, 3, 50, 1000] {
+            let mut incoming = Incoming::default();
+            let mut received = Vec::new();
+            for piece in stream.chunks(size) {
+                incoming.push(piece);
+                while let Some(message) = incoming.take::<ToDatapath>().unwrap() {
+                    received.push(message);
+                }
+            }
+            assert_eq!(received, sent);
+        }
+    }
+
+    #[test]
+    fn an_absurd_length_ends_the_stream() {
+        let mut incoming = Incoming::default();
+        incoming.push(&u32::MAX.to_le_bytes());
+        assert!(matches!(incoming.take::<ToDatapath>(), Err(Error::TooLong(_))));
+    }
+}

@@ -1,0 +1,385 @@
+//! The agent's side: a unix socket where each connection drives one tunnel. A tunnel survives the end of its connection,
+//! and is handed to the next with all that it holds.
+
+use crate::codec::{self, Incoming};
+use crate::messages::{FromDatapath, PROTOCOL_VERSION, Request, ToDatapath};
+use crate::punt::{self, PuntDrain};
+use crate::tunnel::{self, Tunnel};
+use linux_io::poll::{self, Ready};
+use packet::PeerId;
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often the agent is told which peers moved packets.
+const ACTIVITY: Duration = Duration::from_millis(100);
+/// An agent that does not read for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Octets of messages written at once.
+const BATCH: usize = 256 << 10;
+
+/// A tunnel and what is shared around it.
+struct Slot {
+    tunnel: Mutex<Tunnel>,
+    drain: Mutex<PuntDrain>,
+    /// The connection that drives it now.
+    driver: Mutex<Option<Arc<Connection>>>,
+}
+
+/// One connection, for its two threads.
+struct Connection {
+    stream: UnixStream,
+    /// Whose turn it is to write.
+    turn: Mutex<()>,
+    ended: AtomicBool,
+}
+
+/// All tunnels of this process.
+#[derive(Clone, Default)]
+pub struct Server {
+    slots: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Codec(#[from] codec::Error),
+    #[error("the first message is not Attach")]
+    NotAttached,
+    #[error("the agent speaks version {0}, this datapath speaks {PROTOCOL_VERSION}; upgrade both")]
+    Version(u32),
+    #[error("not a name of a tunnel: {0:?}")]
+    Name(String),
+}
+
+/// Binds the socket, which nobody but its owner may use. One that a dead process left is replaced.
+///
+/// # Errors
+/// `AddrInUse` when somebody listens there, or what the kernel says.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    if UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("another datapath listens at {}", path.display()),
+        ));
+    }
+    if path.exists() {
+        std::fs::remove_file(path)?;
+    }
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+impl Server {
+    /// Accepts connections for ever, a thread for each.
+    pub fn serve(&self, listener: &UnixListener) {
+        for stream in listener.incoming() {
+            match stream {
+                Ok(stream) => {
+                    let server = self.clone();
+                    std::thread::spawn(move || server.connection(stream));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
+    }
+
+    /// Closes all tunnels; the interfaces stay.
+    pub fn close(&self) {
+        for slot in locked(&self.slots).values() {
+            if let Err(error) = locked(&slot.tunnel).close(false) {
+                tracing::warn!(%error, "a tunnel was not closed cleanly");
+            }
+        }
+    }
+
+    fn connection(&self, stream: UnixStream) {
+        let connection = Arc::new(Connection { stream, turn: Mutex::new(()), ended: AtomicBool::new(false) });
+        match self.drive(&connection) {
+            Ok(()) => tracing::info!("the agent left; its tunnel goes on"),
+            Err(end) => tracing::warn!(%end, "the agent's connection ended; its tunnel goes on"),
+        }
+        connection.end();
+    }
+
+    /// Attaches, then carries out requests until the connection ends.
+    fn drive(&self, connection: &Arc<Connection>) -> Result<(), End> {
+        connection.stream.set_write_timeout(Some(PATIENCE))?;
+        let mut incoming = Incoming::default();
+        let mut buffer = vec![0; 64 << 10];
+        let first = loop {
+            if let Some(message) = incoming.take::<ToDatapath>()? {
+                break message;
+            }
+            match (&connection.stream).read(&mut buffer)? {
+                0 => return Ok(()),
+                n => incoming.push(&buffer[..n]),
+            }
+        };
+        let Request::Attach { version, tunnel: name } = first.request else {
+            connection.refuse(first.number, &End::NotAttached)?;
+            return Err(End::NotAttached);
+        };
+        let end = match (version, tunnel::is_name(&name)) {
+            (PROTOCOL_VERSION, true) => None,
+            (PROTOCOL_VERSION, false) => Some(End::Name(name.clone())),
+            _ => Some(End::Version(version)),
+        };
+        if let Some(end) = end {
+            connection.refuse(first.number, &end)?;
+            return Err(end);
+        }
+        let slot = self.slot(&name)?;
+        let pump = slot.attach(connection, first.number)?;
+        tracing::info!(tunnel = name, "an agent is attached");
+        let result = self.requests(&name, &slot, connection, &mut incoming, &mut buffer);
+        connection.end();
+        if pump.join().is_err() {
+            tracing::error!("the thread that feeds the agent panicked");
+        }
+        slot.detach(connection);
+        result
+    }
+
+    fn requests(
+        &self,
+        name: &str,
+        slot: &Slot,
+        connection: &Connection,
+        incoming: &mut Incoming,
+        buffer: &mut [u8],
+    ) -> Result<(), End> {
+        let mut answers = Vec::new();
+        loop {
+            // All that is here is carried out, then shown to the workers at once, then acknowledged.
+            let mut tunnel = locked(&slot.tunnel);
+            if connection.has_ended() {
+                return Ok(());
+            }
+            while let Some(message) = incoming.take::<ToDatapath>()? {
+                let removed = matches!(message.request, Request::Remove { .. });
+                let answer = carry_out(&mut tunnel, message);
+                codec::append(&mut answers, &answer)?;
+                if removed {
+                    locked(&self.slots).remove(name);
+                }
+            }
+            tunnel.publish();
+            drop(tunnel);
+            connection.write(&mut answers)?;
+            match (&connection.stream).read(buffer)? {
+                0 => return Ok(()),
+                n => incoming.push(&buffer[..n]),
+            }
+        }
+    }
+
+    fn slot(&self, name: &str) -> io::Result<Arc<Slot>> {
+        let mut slots = locked(&self.slots);
+        if let Some(slot) = slots.get(name) {
+            return Ok(slot.clone());
+        }
+        let (source, drain) = punt::queues()?;
+        let slot = Arc::new(Slot {
+            tunnel: Mutex::new(Tunnel::new(source)),
+            drain: Mutex::new(drain),
+            driver: Mutex::new(None),
+        });
+        slots.insert(name.to_owned(), slot.clone());
+        Ok(slot)
+    }
+}
+
+impl Slot {
+    /// Makes `connection` the one that drives the tunnel, tells it what is there, and starts the thread that feeds it.
+    fn attach(self: &Arc<Self>, connection: &Arc<Connection>, number: u64) -> Result<JoinHandle<()>, End> {
+        if let Some(before) = locked(&self.driver).replace(connection.clone()) {
+            tracing::info!("another agent takes over");
+            before.end();
+        }
+        let tunnel = locked(&self.tunnel);
+        let attached = FromDatapath::Attached {
+            version: PROTOCOL_VERSION,
+            checkpoint: tunnel.checkpoint().cloned(),
+            settings: tunnel.settings().cloned(),
+            peers: tunnel.peers(),
+        };
+        drop(tunnel);
+        let mut answers = Vec::new();
+        codec::append(&mut answers, &attached)?;
+        codec::append(&mut answers, &FromDatapath::Done { number, error: None })?;
+        connection.write(&mut answers)?;
+        let (slot, connection) = (self.clone(), connection.clone());
+        Ok(std::thread::Builder::new().name("feed".to_owned()).spawn(move || slot.feed(&connection))?)
+    }
+
+    fn detach(&self, connection: &Arc<Connection>) {
+        let mut driver = locked(&self.driver);
+        if driver.as_ref().is_some_and(|driver| Arc::ptr_eq(driver, connection)) {
+            *driver = None;
+            let mut tunnel = locked(&self.tunnel);
+            tunnel.set_capture(false);
+            tunnel.publish();
+        }
+    }
+
+    /// Hands the agent what workers have for it, and the activity of peers, until the connection ends.
+    fn feed(&self, connection: &Connection) {
+        // Held until the end: an agent that takes over waits here for the one before it.
+        let drain = locked(&self.drain);
+        drain.set_attached(true);
+        let mut activity = Activity::since_now(&locked(&self.tunnel));
+        while !connection.has_ended() {
+            if let Err(error) = self.feed_once(connection, &drain, &mut activity) {
+                tracing::warn!(%error, "the agent can't be fed");
+                connection.end();
+            }
+        }
+        drain.set_attached(false);
+    }
+
+    fn feed_once(
+        &self,
+        connection: &Connection,
+        drain: &PuntDrain,
+        activity: &mut Activity,
+    ) -> Result<(), End> {
+        let timeout = activity.due.saturating_duration_since(Instant::now());
+        poll::wait(&[drain.waker().as_fd()], &mut [Ready::default()], Some(timeout))?;
+        drain.waker().clear();
+        let mut messages = Vec::new();
+        for message in drain.take() {
+            codec::append(&mut messages, &message)?;
+            if messages.len() >= BATCH {
+                // The rest waits for the next turn, so that activity is told even in a flood.
+                drain.waker().wake();
+                break;
+            }
+        }
+        if Instant::now() >= activity.due
+            && let Some(message) = activity.tell(&locked(&self.tunnel))
+        {
+            codec::append(&mut messages, &message)?;
+        }
+        Ok(connection.write(&mut messages)?)
+    }
+}
+
+/// What the agent was told of each peer's packets.
+struct Activity {
+    due: Instant,
+    told: HashMap<PeerId, (u64, u64)>,
+}
+
+impl Activity {
+    fn since_now(tunnel: &Tunnel) -> Self {
+        let told = tunnel.peer_counters().map(|(id, c)| (id, (c.packets_sent, c.packets_received))).collect();
+        Self { due: Instant::now() + ACTIVITY, told }
+    }
+
+    /// Who moved packets since last told, and how many.
+    fn tell(&mut self, tunnel: &Tunnel) -> Option<FromDatapath> {
+        self.due = Instant::now() + ACTIVITY;
+        let mut before = std::mem::take(&mut self.told);
+        let mut moved = Vec::new();
+        for (id, counters) in tunnel.peer_counters() {
+            let (sent, received) = before.remove(&id).unwrap_or_default();
+            let now = (counters.packets_sent, counters.packets_received);
+            if now != (sent, received) {
+                moved.push((id, now.0.saturating_sub(sent), now.1.saturating_sub(received)));
+            }
+            self.told.insert(id, now);
+        }
+        (!moved.is_empty()).then_some(FromDatapath::Activity(moved))
+    }
+}
+
+impl Connection {
+    /// Writes whole messages, and empties the buffer.
+    fn write(&self, messages: &mut Vec<u8>) -> io::Result<()> {
+        let _turn = locked(&self.turn);
+        let result = (&self.stream).write_all(messages);
+        messages.clear();
+        result
+    }
+
+    fn refuse(&self, number: u64, end: &End) -> Result<(), End> {
+        let mut answer = Vec::new();
+        codec::append(&mut answer, &FromDatapath::Done { number, error: Some(end.to_string()) })?;
+        Ok(self.write(&mut answer)?)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        // One that is closed already can't be shut down, and needn't.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// Does what one request asks, and says what to answer.
+fn carry_out(tunnel: &mut Tunnel, message: ToDatapath) -> FromDatapath {
+    let ToDatapath { number, request } = message;
+    let result = match request {
+        Request::Attach { .. } => Err(tunnel::Error::Settings("this connection is attached already")),
+        Request::Configure(settings) => tunnel.configure(settings),
+        Request::SetPeer(id, peer) => tunnel.set_peer(id, peer),
+        Request::RemovePeer(id) => {
+            tunnel.remove_peer(id);
+            Ok(())
+        }
+        Request::SetByHub(id) => {
+            tunnel.set_by_hub(id);
+            Ok(())
+        }
+        Request::SetMulticast(ids) => {
+            tunnel.set_multicast(ids);
+            Ok(())
+        }
+        Request::SetHairpin(routes) => {
+            tunnel.set_hairpin(&routes);
+            Ok(())
+        }
+        Request::Transmit { path, protocol, payload } => tunnel.transmit(path, protocol, &payload),
+        Request::StoreCheckpoint(checkpoint) => {
+            tunnel.store_checkpoint(checkpoint);
+            Ok(())
+        }
+        Request::GetCounters => {
+            let (totals, peers) = tunnel.counters();
+            return FromDatapath::Counters { number, totals, peers };
+        }
+        Request::Capture(on) => {
+            tunnel.set_capture(on);
+            Ok(())
+        }
+        Request::Remove { delete_interface } => tunnel.close(delete_interface),
+    };
+    FromDatapath::Done { number, error: result.err().map(|error| error.to_string()) }
+}
+
+/// A thread that panicked left nothing half done that matters more than going on.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

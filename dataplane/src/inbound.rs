@@ -1,0 +1,298 @@
+//! The walk of a packet from the underlay to the kernel:
+//!
+//! 1. The worker receives a batch of messages; with UDP_GRO each may be many datagrams of one sender ([`datagrams`]).
+//! 2. Source address, encapsulation and source port are the path, and the path says which peer it is, once for a whole
+//!    message ([`datagrams`]).
+//! 3. Each datagram's GRE header is read: its key must be ours, its checksum, if any, right. NHRP goes to the agent
+//!    ([`datagram`]).
+//! 4. Somebody unknown may do no more than probe. Probes of a known peer are answered over the path they came by
+//!    ([`from_stranger`], [`inner`]).
+//! 5. The inner source must be one the peer may use, and never ours; congestion met on the way is carried over
+//!    ([`inner`]).
+//! 6. What the hairpin has a route for goes to another peer ([`hairpin::forward`]), all else to the kernel.
+//! 7. Packets of one flow become one super-frame, and one write of the interface ([`ToKernel`]).
+
+use crate::hairpin::{self, LastWay, Way};
+use crate::io::{Tap, Underlay};
+use crate::lane::{Lane, ethernet, protocol_of};
+use crate::messages::ReceivedKind;
+use crate::partial;
+use crate::stats::Counter;
+use crate::tables::{PeerRow, Tables};
+use linux_io::Arrived;
+use packet::coalesce::{Coalescer, MAX_SEGMENTS, Offloads};
+use packet::ip::Ip;
+use packet::peer::Mac;
+use packet::probe::{self, Kind, Probe};
+use packet::{Encapsulation, Malformed, Path, ecn, gre, ipv4, mss, vnet};
+use std::io::IoSlice;
+use std::net::IpAddr;
+use std::ops::Range;
+
+/// What kind of socket a batch came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// GRE in UDP.
+    Udp,
+    /// Raw GRE; the message begins with the outer IPv4 header.
+    GreV4,
+    /// Raw GRE over IPv6; the message begins with the GRE header.
+    GreV6,
+}
+
+/// What one batch leaves open until its end.
+struct Batch<'t> {
+    tables: &'t Tables,
+    last_way: LastWay,
+    source: Source,
+}
+
+/// Where a datagram came from.
+#[derive(Clone, Copy)]
+struct From<'t> {
+    path: Path,
+    tos: u8,
+    row: Option<&'t PeerRow>,
+}
+
+/// A batch of messages, which lie in `buffer` where `arrived` says.
+pub fn datagrams<T: Tap, U: Underlay>(
+    lane: &mut Lane<T, U>,
+    tables: &Tables,
+    to_kernel: &mut ToKernel,
+    source: Source,
+    buffer: &mut [u8],
+    arrived: &[Arrived],
+) {
+    lane.stats.count(Counter::Receives);
+    let mut batch = Batch { tables, last_way: LastWay::NONE, source };
+    for message in arrived {
+        let encapsulation = match source {
+            Source::Udp => Encapsulation::Udp { port: message.from.port() },
+            Source::GreV4 | Source::GreV6 => Encapsulation::Gre,
+        };
+        let path = Path { remote: message.from.ip(), encapsulation };
+        let from = From { path, tos: message.tos, row: tables.peers.by_path(&path) };
+        let mut start = message.start;
+        let end = message.start + message.length;
+        while start < end {
+            let next = (start + message.segment).min(end);
+            let outer = if source == Source::GreV4 { outer_header(&buffer[start..next]) } else { Ok(0) };
+            match outer {
+                Ok(length) => {
+                    datagram(lane, &mut batch, to_kernel, from, buffer, start + length..next);
+                }
+                Err(_) => lane.stats.count(Counter::DropBadGre),
+            }
+            start = next;
+        }
+    }
+    to_kernel.flush(lane, buffer);
+}
+
+/// Octets of the outer IPv4 header that a raw socket leaves on.
+fn outer_header(message: &[u8]) -> Result<usize, Malformed> {
+    let (header, _) = ipv4::Header::parse(message)?;
+    Ok(header.header_len())
+}
+
+/// One GRE packet: `buffer[at]`.
+fn datagram<T: Tap, U: Underlay>(
+    lane: &mut Lane<T, U>,
+    batch: &mut Batch<'_>,
+    to_kernel: &mut ToKernel,
+    from: From<'_>,
+    buffer: &mut [u8],
+    at: Range<usize>,
+) {
+    let Ok((header, payload)) = gre::decode(&buffer[at.clone()]) else {
+        lane.stats.count(Counter::DropBadGre);
+        return;
+    };
+    if header.key != batch.tables.tunnel.key {
+        lane.stats.count(Counter::DropKey);
+        return;
+    }
+    match header.protocol {
+        gre::Protocol::NHRP => {
+            lane.punts.received(from.path, ReceivedKind::Nhrp, payload, lane.now, &lane.stats);
+        }
+        gre::Protocol::IPV4 | gre::Protocol::IPV6 => {
+            if payload.is_empty() || protocol_of(payload) != header.protocol {
+                lane.stats.count(Counter::DropBadInner);
+                return;
+            }
+            let at = at.start + header.header_len..at.end;
+            match from.row {
+                Some(row) => inner(lane, batch, to_kernel, (from, row), buffer, at),
+                None => from_stranger(lane, from.path, payload),
+            }
+        }
+        _ => lane.stats.count(Counter::DropProtocol),
+    }
+}
+
+/// An inner packet by a path nobody is known by: only a probe is of interest, to the agent.
+fn from_stranger<T: Tap, U: Underlay>(lane: &mut Lane<T, U>, path: Path, packet: &[u8]) {
+    if Probe::parse(packet).is_some() {
+        lane.punts.received(path, ReceivedKind::Echo, packet, lane.now, &lane.stats);
+    } else {
+        lane.stats.count(Counter::DropUnknownPeer);
+    }
+}
+
+/// An inner packet from a peer: `buffer[at]`, and perhaps padding.
+fn inner<T: Tap, U: Underlay>(
+    lane: &mut Lane<T, U>,
+    batch: &mut Batch<'_>,
+    to_kernel: &mut ToKernel,
+    (from, row): (From<'_>, &PeerRow),
+    buffer: &mut [u8],
+    at: Range<usize>,
+) {
+    let tables = batch.tables;
+    let Ok(ip) = Ip::parse(&buffer[at.clone()]) else {
+        lane.stats.count(Counter::DropBadInner);
+        return;
+    };
+    let at = at.start..at.start + ip.total_len;
+    let packet = &mut buffer[at.clone()];
+    if probe::maybe(packet) && probed(lane, tables, from.path, packet) {
+        return;
+    }
+    if tables.is_own(ip.source) {
+        lane.stats.count(Counter::DropOwnSource);
+        return;
+    }
+    if !row.accepts_source(ip.source) && !is_link_scope(&ip) {
+        lane.stats.count(Counter::DropSource);
+        return;
+    }
+    if ecn::apply(from.tos, packet).is_err() {
+        lane.stats.count(Counter::DropCongested);
+        return;
+    }
+    let mut vnet = vnet::Header::NONE;
+    if batch.source != Source::Udp {
+        match partial::recover(packet, &ip, tables.tunnel.mtu) {
+            Ok(recovered) => vnet = recovered,
+            Err(_) => {
+                lane.stats.count(Counter::DropBadInner);
+                return;
+            }
+        }
+    }
+    lane.stats.count(Counter::PacketsReceived);
+    lane.stats.add(Counter::BytesReceived, packet.len() as u64);
+    if let Some(stats) = lane.peer_stats(row) {
+        stats.received(1, packet.len() as u64);
+    }
+    lane.capture(tables, row, false, packet);
+    if mss::clamp(packet, tables.tunnel.mtu) {
+        lane.stats.count(Counter::MssClamped);
+    }
+    match batch.last_way.way(tables, ip.destination) {
+        Way::Peer(to) => hairpin::forward(lane, tables, (row, from.path), to, &vnet, packet, &ip),
+        Way::Kernel if vnet == vnet::Header::NONE => to_kernel.packet(lane, row.mac, buffer, at),
+        Way::Kernel => {
+            to_kernel.flush(lane, buffer);
+            let packet = &buffer[at];
+            let (head, ethernet) = (partial::in_frame(&vnet).encode(), ethernet(row.mac, packet));
+            lane.write(&[IoSlice::new(&head), IoSlice::new(&ethernet), IoSlice::new(packet)]);
+        }
+    }
+}
+
+/// A packet with our mark from a known peer. True: it is dealt with.
+fn probed<T: Tap, U: Underlay>(lane: &mut Lane<T, U>, tables: &Tables, path: Path, packet: &[u8]) -> bool {
+    let Some(probe) = Probe::parse(packet).filter(|probe| tables.is_own(probe.destination)) else {
+        return false;
+    };
+    match probe.kind {
+        Kind::Request => {
+            let reply = probe.reply();
+            let tos = ecn::encapsulate(Ip::parse(packet).map_or(0, |ip| ip.tos));
+            lane.gather(path, tos, protocol_of(packet), tables.tunnel.key, packet.len(), |room| {
+                // There is room, which is the one thing that could be missing.
+                let _ = reply.write(room);
+            });
+            lane.stats.count(Counter::ProbesAnswered);
+        }
+        Kind::Reply => lane.punts.received(path, ReceivedKind::Echo, packet, lane.now, &lane.stats),
+    }
+    true
+}
+
+/// Between neighbours on the link, as routing protocols over IPv6 are: such a packet goes no further than to us, and
+/// no identity claims link-local addresses.
+fn is_link_scope(ip: &Ip) -> bool {
+    match (ip.source, ip.destination) {
+        (IpAddr::V6(source), IpAddr::V6(to)) => {
+            source.is_unicast_link_local() && (to.is_unicast_link_local() || to.is_multicast())
+        }
+        _ => false,
+    }
+}
+
+/// Packets on their way to the kernel: those of one flow in a row make one super-frame.
+pub struct ToKernel {
+    coalescer: Coalescer,
+    /// Where the open super-frame's payloads lie in the batch's buffer.
+    pieces: Vec<Range<usize>>,
+    /// Whose packets are in it.
+    from: Mac,
+}
+
+impl ToKernel {
+    /// For an interface that takes such super-frames.
+    #[must_use]
+    pub fn new(offloads: Offloads) -> Self {
+        Self {
+            coalescer: Coalescer::new(offloads),
+            pieces: Vec::with_capacity(usize::from(MAX_SEGMENTS)),
+            from: [0; 6],
+        }
+    }
+
+    /// One packet more: `buffer[at]`.
+    #[inline]
+    fn packet<T: Tap, U: Underlay>(
+        &mut self,
+        lane: &mut Lane<T, U>,
+        from: Mac,
+        buffer: &[u8],
+        at: Range<usize>,
+    ) {
+        if from != self.from || self.pieces.len() == self.pieces.capacity() {
+            self.flush(lane, buffer);
+            self.from = from;
+        }
+        let packet = &buffer[at.clone()];
+        let header = ethernet(from, packet);
+        let piece = match self.coalescer.offer(&header, packet) {
+            Some(piece) => piece,
+            None => {
+                self.flush(lane, buffer);
+                self.coalescer.open(&header, packet)
+            }
+        };
+        self.pieces.push(at.start + piece.start..at.start + piece.end);
+    }
+
+    /// Writes what is open.
+    fn flush<T: Tap, U: Underlay>(&mut self, lane: &mut Lane<T, U>, buffer: &[u8]) {
+        const PIECES: usize = 1 + MAX_SEGMENTS as usize;
+        if self.coalescer.is_empty() {
+            return;
+        }
+        let mut slices = [IoSlice::new(&[]); PIECES];
+        let (head, rest) = slices.split_at_mut(1);
+        head[0] = IoSlice::new(self.coalescer.finish());
+        for (slice, piece) in rest.iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(buffer.get(piece.clone()).unwrap_or_default());
+        }
+        let count = 1 + self.pieces.len().min(rest.len());
+        lane.write(&slices[..count]);
+        self.pieces.clear();
+    }
+}

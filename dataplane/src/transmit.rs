@@ -1,0 +1,148 @@
+//! What is to be sent to the underlay, gathered over a batch: outer payloads one behind the other in one buffer, and
+//! runs of equal ones to the same path, each run one super-frame.
+
+use linux_io::offload::udp_segment::{MAX_OCTETS, MAX_SEGMENTS};
+use packet::Path;
+
+/// Octets that may be gathered before they must be sent: two super-frames with their headers, which stay in the cache
+/// of most processors.
+const CAPACITY: usize = 2 * 66_000;
+
+/// The most runs gathered.
+const MAX_RUNS: usize = 64;
+
+/// Packets of one size to one path: what one segmented send takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where to.
+    pub path: Path,
+    /// DSCP and ECN of the outer header.
+    pub tos: u8,
+    /// First octet in the buffer.
+    pub start: usize,
+    /// One behind the last octet.
+    pub end: usize,
+    /// Octets of each packet; the last may be shorter.
+    pub segment: usize,
+}
+
+impl Run {
+    /// How many packets it holds.
+    #[must_use]
+    pub const fn packets(&self) -> usize {
+        (self.end - self.start).div_ceil(self.segment)
+    }
+
+    /// Is its last packet as long as the others, so that another may follow?
+    const fn is_open(&self) -> bool {
+        (self.end - self.start).is_multiple_of(self.segment)
+    }
+}
+
+/// The gathered packets.
+pub struct Transmit {
+    buffer: Vec<u8>,
+    used: usize,
+    runs: Vec<Run>,
+}
+
+impl Default for Transmit {
+    fn default() -> Self {
+        Self { buffer: vec![0; CAPACITY], used: 0, runs: Vec::with_capacity(MAX_RUNS) }
+    }
+}
+
+impl Transmit {
+    /// Can `octets` more be gathered?
+    #[inline]
+    #[must_use]
+    pub fn has_room(&self, octets: usize) -> bool {
+        self.used + octets <= CAPACITY && self.runs.len() < MAX_RUNS
+    }
+
+    /// Is there nothing to send?
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Where the next outer payload is to be written.
+    pub fn room(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.used..]
+    }
+
+    /// Takes the first `length` octets of [`Self::room`] as one packet.
+    #[inline]
+    pub fn commit(&mut self, path: Path, tos: u8, length: usize) {
+        if length == 0 || length > self.buffer.len() - self.used {
+            return;
+        }
+        let start = self.used;
+        self.used += length;
+        if let Some(run) = self.runs.last_mut() {
+            let same = run.path == path && run.tos == tos;
+            let fits = length <= run.segment && run.is_open() && run.packets() < MAX_SEGMENTS;
+            if same && fits && self.used - run.start <= MAX_OCTETS {
+                run.end = self.used;
+                return;
+            }
+        }
+        self.runs.push(Run { path, tos, start, end: self.used, segment: length });
+    }
+
+    /// What was gathered.
+    #[must_use]
+    pub fn gathered(&self) -> (&[u8], &[Run]) {
+        (&self.buffer[..self.used], &self.runs)
+    }
+
+    /// Forgets what was gathered: it has been sent.
+    pub fn clear(&mut self) {
+        self.used = 0;
+        self.runs.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+
+    fn path(last: u8) -> Path {
+        Path::udp(IpAddr::from([192, 0, 2, last]), 4754)
+    }
+
+    fn runs(commits: &[(u8, usize)]) -> Vec<(usize, usize, usize)> {
+        let mut transmit = Transmit::default();
+        for &(to, length) in commits {
+            transmit.commit(path(to), 0, length);
+        }
+        transmit.gathered().1.iter().map(|run| (run.start, run.end, run.segment)).collect()
+    }
+
+    #[test]
+    fn equal_packets_to_one_path_are_one_run() {
+        assert_eq!(runs(&[(1, 100), (1, 100), (1, 60)]), [(0, 260, 100)]);
+    }
+
+    #[test]
+    fn a_short_packet_ends_a_run() {
+        assert_eq!(runs(&[(1, 100), (1, 60), (1, 60)]), [(0, 160, 100), (160, 220, 60)]);
+    }
+
+    #[test]
+    fn a_longer_packet_begins_a_run() {
+        assert_eq!(runs(&[(1, 60), (1, 100)]), [(0, 60, 60), (60, 160, 100)]);
+    }
+
+    #[test]
+    fn another_path_begins_a_run() {
+        assert_eq!(runs(&[(1, 100), (2, 100)]), [(0, 100, 100), (100, 200, 100)]);
+    }
+
+    #[test]
+    fn no_run_is_longer_than_a_send() {
+        assert_eq!(runs(&[(1, 1000); 70]), [(0, 64_000, 1000), (64_000, 70_000, 1000)]);
+        assert_eq!(runs(&[(1, 1400); 50]), [(0, 64_400, 1400), (64_400, 70_000, 1400)]);
+    }
+}

@@ -1,0 +1,337 @@
+//! One tunnel: its interface, its sockets, its workers, its tables, and what the agent left to remember. It lives on when
+//! the agent goes, and is what the next one finds.
+
+use crate::io::Sockets;
+use crate::messages::{HairpinRoute, Peer, PeerCounters, TunnelSettings};
+use crate::punt::PuntSource;
+use crate::stats::WorkerStats;
+use crate::tables::{Published, Tables};
+use crate::worker::{Handle, Parts};
+use linux_io::gre::GreSocket;
+use linux_io::link::{self, LinkSettings};
+use linux_io::udp::UdpSocket;
+use linux_io::{Outgoing, Sender, TapQueue};
+use packet::peer::OWN_MAC;
+use packet::{Path, PeerId, gre};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The most workers a tunnel may have.
+const MAX_WORKERS: u16 = 64;
+/// The most underlay addresses it may be bound to: what a worker can wait for.
+const MAX_BINDS: usize = 8;
+/// DSCP class selector 6, which routing protocols have: NHRP passes before data.
+const CONTROL_TOS: u8 = 0xc0;
+
+/// Why a request can't be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The settings contradict themselves.
+    #[error("{0}")]
+    Settings(&'static str),
+    /// It has to be configured first.
+    #[error("the tunnel is not configured yet")]
+    NotConfigured,
+    /// A slot number beyond the table.
+    #[error("peer {0:?} has an index beyond {max}", max = PeerId::MAX_INDEX)]
+    Index(PeerId),
+    /// No socket of the path's kind.
+    #[error("no socket for {0}: the tunnel is not bound to such an address, or does not listen for raw GRE")]
+    NoSocket(Path),
+    /// The kernel refused.
+    #[error("{0}")]
+    Kernel(#[from] io::Error),
+}
+
+/// See the module.
+pub struct Tunnel {
+    settings: Option<TunnelSettings>,
+    tables: Tables,
+    published: Published,
+    changed: bool,
+    checkpoint: Option<Vec<u8>>,
+    punts: PuntSource,
+    sender: Sender,
+    /// The workers' counters; they stay when a worker is replaced by one of the same number.
+    stats: Vec<Arc<WorkerStats>>,
+    // Workers stand before what they use, so that they end first.
+    workers: Vec<Handle>,
+    taps: Vec<Arc<TapQueue>>,
+    sockets: Vec<Arc<Sockets>>,
+}
+
+impl Tunnel {
+    /// A tunnel that is not configured yet.
+    #[must_use]
+    pub fn new(punts: PuntSource) -> Self {
+        Self {
+            settings: None,
+            tables: Tables::default(),
+            published: Published::default(),
+            changed: false,
+            checkpoint: None,
+            punts,
+            sender: Sender::new(),
+            stats: Vec::new(),
+            workers: Vec::new(),
+            taps: Vec::new(),
+            sockets: Vec::new(),
+        }
+    }
+
+    /// What it was last configured with.
+    #[must_use]
+    pub const fn settings(&self) -> Option<&TunnelSettings> {
+        self.settings.as_ref()
+    }
+
+    /// The peers it holds.
+    #[must_use]
+    pub fn peers(&self) -> Vec<(PeerId, Peer)> {
+        self.tables.peers.iter().map(|row| (row.id, row.peer.clone())).collect()
+    }
+
+    /// What the last agent left.
+    #[must_use]
+    pub const fn checkpoint(&self) -> Option<&Vec<u8>> {
+        self.checkpoint.as_ref()
+    }
+
+    /// Keeps this for the next agent.
+    pub fn store_checkpoint(&mut self, checkpoint: Vec<u8>) {
+        self.checkpoint = Some(checkpoint);
+    }
+
+    /// Makes the tunnel what `settings` say. Where that fails, what was before goes on.
+    ///
+    /// # Errors
+    /// [`Error::Settings`], or what the kernel refused.
+    pub fn configure(&mut self, settings: TunnelSettings) -> Result<(), Error> {
+        validate(&settings)?;
+        if let Some(old) = &self.settings
+            && old.interface != settings.interface
+        {
+            return Err(Error::Settings("an interface can't be renamed: remove the tunnel first"));
+        }
+        self.open_queues(&settings)?;
+        let link = |s: &TunnelSettings| (s.interface.clone(), s.mtu);
+        if self.settings.as_ref().map(link) != Some(link(&settings)) || self.workers.is_empty() {
+            link::configure(&settings.interface, LinkSettings { mtu: settings.mtu, mac: OWN_MAC })?;
+        }
+        self.tables.configure(&settings);
+        self.changed = true;
+        self.publish();
+        let wire = |s: &TunnelSettings| (s.workers, s.bind.clone(), s.udp_port, s.raw_gre, s.ttl);
+        if self.workers.is_empty() || self.settings.as_ref().map(wire) != Some(wire(&settings)) {
+            let before = self.settings.replace(settings);
+            if let Err(error) = self.restart() {
+                // What worked before still does.
+                self.settings = before;
+                if self.settings.is_some() {
+                    self.restart()?;
+                }
+                return Err(error);
+            }
+        } else {
+            self.settings = Some(settings);
+        }
+        Ok(())
+    }
+
+    /// Opens the queues that are missing, and all again when the interface was deleted under us.
+    fn open_queues(&mut self, settings: &TunnelSettings) -> Result<(), Error> {
+        if self.taps.iter().any(|tap| !tap.is_alive()) {
+            self.workers.clear();
+            self.taps.clear();
+        }
+        while self.taps.len() < usize::from(settings.workers) {
+            let tap = TapQueue::open(&settings.interface)
+                .map_err(|e| io::Error::new(e.kind(), format!("interface {}: {e}", settings.interface)))?;
+            if self.taps.is_empty() {
+                tracing::info!(interface = settings.interface, offloads = ?tap.offloads(), "interface opened");
+            }
+            self.taps.push(Arc::new(tap));
+        }
+        Ok(())
+    }
+
+    /// Replaces all sockets and workers. The port is free only when the old sockets are closed, so that what arrives in
+    /// between is lost; it is done only when the wire changes.
+    fn restart(&mut self) -> Result<(), Error> {
+        let Some(settings) = &self.settings else { return Err(Error::NotConfigured) };
+        self.workers.clear();
+        self.sockets.clear();
+        for number in 0..settings.workers {
+            self.sockets.push(Arc::new(open_sockets(settings, number)?));
+        }
+        self.taps.truncate(usize::from(settings.workers));
+        let workers = usize::from(settings.workers);
+        for (id, peer) in self.peers() {
+            self.tables.set_peer(id, peer, workers);
+        }
+        self.changed = true;
+        self.publish();
+        let Some(settings) = &self.settings else { return Err(Error::NotConfigured) };
+        while self.stats.len() < workers {
+            self.stats.push(Arc::default());
+        }
+        let owned = self.taps.iter().zip(&self.sockets).zip(&self.stats).enumerate();
+        for (number, ((tap, sockets), stats)) in owned {
+            let parts = Parts {
+                number,
+                tap: tap.clone(),
+                sockets: sockets.clone(),
+                tables: self.published.reader(),
+                punts: self.punts.worker(),
+                stats: stats.clone(),
+            };
+            self.workers.push(Handle::start(parts, &format!("{}-{number}", settings.interface))?);
+        }
+        tracing::info!(
+            interface = settings.interface,
+            workers,
+            port = settings.udp_port,
+            raw_gre = settings.raw_gre,
+            "tunnel is up"
+        );
+        Ok(())
+    }
+
+    /// Adds or replaces a peer.
+    ///
+    /// # Errors
+    /// [`Error::Index`].
+    pub fn set_peer(&mut self, id: PeerId, peer: Peer) -> Result<(), Error> {
+        if id.index >= PeerId::MAX_INDEX {
+            return Err(Error::Index(id));
+        }
+        self.tables.set_peer(id, peer, self.taps.len().max(1));
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Removes a peer.
+    pub fn remove_peer(&mut self, id: PeerId) {
+        self.tables.remove_peer(id);
+        self.changed = true;
+    }
+
+    /// Who carries what has no direct path.
+    pub const fn set_by_hub(&mut self, id: Option<PeerId>) {
+        self.tables.by_hub = id;
+        self.changed = true;
+    }
+
+    /// Who receives multicast and broadcast.
+    pub fn set_multicast(&mut self, ids: Vec<PeerId>) {
+        self.tables.multicast = ids.into();
+        self.changed = true;
+    }
+
+    /// Replaces the hairpin's routes.
+    pub fn set_hairpin(&mut self, routes: &[HairpinRoute]) {
+        self.tables.set_hairpin(routes);
+        self.changed = true;
+    }
+
+    /// Somebody captures, or no longer.
+    pub const fn set_capture(&mut self, on: bool) {
+        self.tables.capture = on;
+        self.changed = true;
+    }
+
+    /// Lets workers see what changed. To be called after a run of changes and before they are acknowledged.
+    pub fn publish(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            self.published.publish(&self.tables);
+        }
+    }
+
+    /// Sends a control message over exactly this path.
+    ///
+    /// # Errors
+    /// [`Error::NoSocket`], or what the kernel says.
+    pub fn transmit(&mut self, path: Path, protocol: u16, payload: &[u8]) -> Result<(), Error> {
+        let sockets = self.sockets.first().ok_or(Error::NotConfigured)?;
+        let (socket, to) = sockets.towards(path).ok_or(Error::NoSocket(path))?;
+        let (protocol, key) = (gre::Protocol(protocol), self.tables.tunnel.key);
+        let header = gre::encoded_len(key);
+        let mut packet = vec![0; header];
+        packet.extend_from_slice(payload);
+        // There is room: `header` octets of it.
+        let _ = gre::encode(&mut packet, header, protocol, key);
+        let tos = if protocol == gre::Protocol::NHRP { CONTROL_TOS } else { 0 };
+        let message = || [Outgoing { to, tos, segment: None, data: &packet }].into_iter();
+        // The first error may be that of an earlier packet.
+        self.sender.send(socket, message()).or_else(|_| self.sender.send(socket, message()))?;
+        Ok(())
+    }
+
+    /// What was counted: of the tunnel by name, and of each peer.
+    #[must_use]
+    pub fn counters(&self) -> (BTreeMap<String, u64>, Vec<(PeerId, PeerCounters)>) {
+        let mut totals = BTreeMap::new();
+        for stats in &self.stats {
+            stats.add_to(&mut totals);
+        }
+        (totals, self.peer_counters().collect())
+    }
+
+    /// What was counted of each peer.
+    pub fn peer_counters(&self) -> impl Iterator<Item = (PeerId, PeerCounters)> + '_ {
+        self.tables.peers.iter().map(|row| (row.id, row.counters()))
+    }
+
+    /// Closes the queues and sockets, and deletes the interface if that is wanted.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn close(&mut self, delete_interface: bool) -> Result<(), Error> {
+        self.workers.clear();
+        self.sockets.clear();
+        self.taps.clear();
+        if let Some(settings) = self.settings.take()
+            && delete_interface
+        {
+            link::delete(&settings.interface)?;
+        }
+        Ok(())
+    }
+}
+
+fn validate(settings: &TunnelSettings) -> Result<(), Error> {
+    if settings.workers == 0 || settings.workers > MAX_WORKERS {
+        return Err(Error::Settings("a tunnel has 1 to 64 workers"));
+    }
+    if settings.bind.is_empty() || settings.bind.len() > MAX_BINDS {
+        return Err(Error::Settings("a tunnel is bound to 1 to 8 underlay addresses"));
+    }
+    if settings.mtu < 576 {
+        return Err(Error::Settings("the MTU is below 576"));
+    }
+    if settings.ttl == 0 {
+        return Err(Error::Settings("the TTL of outer packets is 0"));
+    }
+    Ok(())
+}
+
+fn open_sockets(settings: &TunnelSettings, number: u16) -> Result<Sockets, Error> {
+    let mut sockets = Sockets::default();
+    for &address in &settings.bind {
+        let at = SocketAddr::new(address, settings.udp_port);
+        sockets.udp.push((at, UdpSocket::bind(at, settings.ttl)?));
+        if settings.raw_gre {
+            let share = (number, settings.workers);
+            sockets.gre.push((SocketAddr::new(address, 0), GreSocket::bind(address, settings.ttl, share)?));
+        }
+    }
+    Ok(sockets)
+}
+
+/// Is this a sensible name for a tunnel? It becomes an interface's.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 15 && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
+}

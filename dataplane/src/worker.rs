@@ -1,0 +1,252 @@
+//! One thread, which owns a queue of the interface and a set of sockets, and runs every packet to completion.
+//!
+//! It sleeps until one of them has something, then takes from each in turn no more than a budget, so that a flood at
+//! one does not starve the others.
+
+use crate::inbound::{self, Source, ToKernel};
+use crate::io::{KernelUnderlay, Sockets, Tap};
+use crate::lane::Lane;
+use crate::mtu;
+use crate::outbound;
+use crate::punt::Punts;
+use crate::stats::{Counter, WorkerStats};
+use crate::tables::Tables;
+use arc_swap::ArcSwap;
+use linux_io::poll::{self, Ready, Waker};
+use linux_io::{PathError, PathErrors, Receiver, TapQueue};
+use packet::coalesce::Offloads;
+use packet::{Instant, Path, gre, vnet};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+/// Frames taken from the interface before the others have their turn.
+const FRAMES: usize = 64;
+/// Messages taken from a UDP socket at once; each may be 64 KiB of glued datagrams.
+const UDP_MESSAGES: usize = 16;
+/// Messages taken from a raw socket at once.
+const GRE_MESSAGES: usize = 64;
+/// Receives from one socket before the others have their turn.
+const RECEIVES: usize = 2;
+/// Entries taken from an error queue at once.
+const ERRORS: usize = 32;
+
+/// The longest read of the interface: headers, and a packet of any length.
+const FRAME: usize = vnet::HEADER_LEN + packet::eth::HEADER_LEN + 65_536;
+
+/// What a worker is made of.
+pub struct Parts {
+    /// Its number, from 0.
+    pub number: usize,
+    /// Its queue.
+    pub tap: Arc<TapQueue>,
+    /// Its sockets.
+    pub sockets: Arc<Sockets>,
+    /// What it looks up.
+    pub tables: Arc<ArcSwap<Tables>>,
+    /// Its way to the agent.
+    pub punts: Punts,
+    /// Its counters.
+    pub stats: Arc<WorkerStats>,
+}
+
+/// A running worker.
+pub struct Handle {
+    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl Handle {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors or threads.
+    pub fn start(parts: Parts, name: &str) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let waker = Arc::new(Waker::new()?);
+        let worker = Worker::new(parts, stop.clone(), waker.clone());
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
+        Ok(Self { thread: Some(thread), stop, waker })
+    }
+}
+
+impl Drop for Handle {
+    /// Ends the thread, and waits for it: afterwards nobody uses its queue and sockets.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.waker.wake();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("a worker panicked");
+        }
+    }
+}
+
+struct Worker {
+    lane: Lane<Arc<TapQueue>, KernelUnderlay>,
+    tap: Arc<TapQueue>,
+    sockets: Arc<Sockets>,
+    tables: Arc<ArcSwap<Tables>>,
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+    to_kernel: ToKernel,
+    frame: Vec<u8>,
+    udp: Receiver,
+    gre: Receiver,
+    /// The interface still takes and gives frames.
+    tap_works: bool,
+}
+
+impl Tap for Arc<TapQueue> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        TapQueue::read(self, buffer)
+    }
+
+    fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+        TapQueue::write(self, pieces)
+    }
+}
+
+impl Worker {
+    fn new(parts: Parts, stop: Arc<AtomicBool>, waker: Arc<Waker>) -> Self {
+        let granted = parts.tap.offloads();
+        let offloads = Offloads { tcp4: granted.tso, tcp6: granted.tso, udp: granted.uso };
+        let underlay = KernelUnderlay::new(parts.sockets.clone());
+        Self {
+            lane: Lane::new(parts.number, parts.tap.clone(), underlay, parts.punts, parts.stats),
+            tap: parts.tap,
+            sockets: parts.sockets,
+            tables: parts.tables,
+            stop,
+            waker,
+            to_kernel: ToKernel::new(offloads),
+            frame: vec![0; FRAME],
+            udp: Receiver::new(UDP_MESSAGES),
+            gre: Receiver::new(GRE_MESSAGES),
+            tap_works: true,
+        }
+    }
+
+    fn run(mut self) {
+        let (sockets, tap, waker) = (self.sockets.clone(), self.tap.clone(), self.waker.clone());
+        let mut descriptors: Vec<BorrowedFd<'_>> = vec![waker.as_fd()];
+        descriptors.extend(sockets.udp.iter().map(|(_, socket)| socket.as_fd()));
+        descriptors.extend(sockets.gre.iter().map(|(_, socket)| socket.as_fd()));
+        descriptors.push(tap.as_fd());
+        let mut ready = [Ready::default(); poll::MAX_DESCRIPTORS];
+        while !self.stop.load(Ordering::Relaxed) {
+            // Without its interface (somebody deleted it) a worker still answers probes and feeds the agent.
+            let count = descriptors.len() - usize::from(!self.tap_works);
+            let Some(ready) = ready.get_mut(..count) else { break };
+            if let Err(error) = poll::wait(&descriptors[..count], ready, None) {
+                tracing::error!(%error, "a worker can't wait for packets");
+                break;
+            }
+            self.round(&sockets, ready);
+        }
+    }
+
+    /// One turn for everything that is ready.
+    fn round(&mut self, sockets: &Sockets, ready: &[Ready]) {
+        let tables = self.tables.clone();
+        let tables = tables.load();
+        self.lane.now = Instant::from_nanos(poll::now());
+        let mut ready = ready.iter();
+        if ready.next().is_some_and(|waker| waker.readable) {
+            self.waker.clear();
+        }
+        for (_, socket) in &sockets.udp {
+            let Some(ready) = ready.next() else { return };
+            if ready.error {
+                self.path_errors(&tables, socket.as_fd(), true);
+            }
+            if ready.readable {
+                self.receive(&tables, socket.as_fd(), Source::Udp);
+            }
+        }
+        for (_, socket) in &sockets.gre {
+            let Some(ready) = ready.next() else { return };
+            if ready.error {
+                self.path_errors(&tables, socket.as_fd(), false);
+            }
+            if ready.readable {
+                let source = if socket.delivers_header() { Source::GreV4 } else { Source::GreV6 };
+                self.receive(&tables, socket.as_fd(), source);
+            }
+        }
+        if ready.next().is_some_and(|tap| tap.readable || tap.error) {
+            self.read_frames(&tables);
+        }
+        self.lane.flush();
+        self.lane.punts.ring();
+    }
+
+    fn receive(&mut self, tables: &Tables, socket: BorrowedFd<'_>, source: Source) {
+        let receiver = if source == Source::Udp { &mut self.udp } else { &mut self.gre };
+        for _ in 0..RECEIVES {
+            // An error is that of an earlier packet, and its details are in the error queue; or there is nothing.
+            let Ok(count) = receiver.receive(socket) else { return };
+            let (buffer, arrived) = receiver.parts();
+            inbound::datagrams(&mut self.lane, tables, &mut self.to_kernel, source, buffer, arrived);
+            self.lane.flush();
+            if count < receiver.capacity() {
+                return;
+            }
+        }
+    }
+
+    fn read_frames(&mut self, tables: &Tables) {
+        for _ in 0..FRAMES {
+            match self.lane.tap.read(&mut self.frame) {
+                Ok(length) => {
+                    let read = self.frame.get(..length).unwrap_or_default();
+                    outbound::frame(&mut self.lane, tables, read);
+                    self.lane.flush_early();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::error!(%error, "the interface is gone; configure the tunnel again to make a new one");
+                    self.tap_works = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What ICMP, or our own kernel, says of packets we sent: only "too big" matters here, lost peers are the
+    /// agent's to notice by its probes.
+    fn path_errors(&mut self, tables: &Tables, socket: BorrowedFd<'_>, udp: bool) {
+        for error in PathErrors::of(socket).take(ERRORS) {
+            let path = if udp { Path::udp(error.to, error.port) } else { Path::gre(error.to) };
+            if let Some(mtu) = error.mtu.filter(|_| error.local || quotes_us(tables, &error)) {
+                too_big(&mut self.lane.punts, tables, path, mtu, self.lane.now, &self.lane.stats);
+            }
+        }
+    }
+}
+
+/// Does the error quote a packet of ours? The kernel has compared addresses and ports; this compares our GRE header.
+fn quotes_us(tables: &Tables, error: &PathError) -> bool {
+    let quote = error.quote();
+    let mut header = [0; gre::MAX_ENCODED_LEN];
+    [gre::Protocol::IPV4, gre::Protocol::IPV6, gre::Protocol::NHRP].into_iter().any(|protocol| {
+        let length = gre::encoded_len(tables.tunnel.key);
+        let written = gre::encode(&mut header, length, protocol, tables.tunnel.key);
+        written.is_ok() && quote.starts_with(header.get(..length).unwrap_or_default())
+    })
+}
+
+fn too_big(punts: &mut Punts, tables: &Tables, path: Path, mtu: u32, now: Instant, stats: &WorkerStats) {
+    // Rare enough to look at every peer; a path is sent to by one, or two while one takes over from the other.
+    for row in tables.peers.iter().filter(|row| row.peer.send == Some(path)) {
+        if let Some(mtu) = row.path_mtu.set(path, mtu, now) {
+            let inner = mtu::inner(tables.tunnel.mtu, path, tables.tunnel.key, Some(mtu));
+            tracing::debug!(%path, mtu, inner, "the path is narrower than its link");
+            stats.count(Counter::PathErrors);
+            punts.path_mtu(path, mtu, stats);
+        }
+    }
+}

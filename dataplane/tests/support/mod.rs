@@ -1,0 +1,299 @@
+//! Network namespaces of the test's own, a datapath in each, and a client that speaks for the agent. All of it goes
+//! when it is dropped.
+
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+
+use dmvpn_dataplane::codec::{self, Incoming};
+use dmvpn_dataplane::messages::{FromDatapath, PROTOCOL_VERSION, Peer, Request, ToDatapath, TunnelSettings};
+use packet::{Path, PeerId};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Are we allowed to make namespaces? Tests that can't say so and pass.
+pub fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: needs root");
+    }
+    root
+}
+
+/// Runs a command and expects success.
+pub fn run(line: &str) -> String {
+    let output = Command::new("sh").args(["-ec", line]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{line}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// A network namespace.
+pub struct Namespace {
+    pub name: String,
+}
+
+impl Namespace {
+    pub fn new(label: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("dp-{label}-{}-{number}", std::process::id());
+        run(&format!("ip netns add {name}; ip -n {name} link set lo up"));
+        run(&format!(
+            "ip netns exec {name} sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0"
+        ));
+        Self { name }
+    }
+
+    /// Runs a command in it.
+    pub fn run(&self, line: &str) -> String {
+        run(&format!("ip netns exec {} sh -ec '{line}'", self.name))
+    }
+
+    /// Runs a command in it that may fail.
+    pub fn try_run(&self, line: &str) -> bool {
+        Command::new("ip")
+            .args(["netns", "exec", &self.name, "sh", "-ec", line])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    }
+
+    /// Runs `f` on a thread that lives in it.
+    pub fn spawn<R: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> R + Send + 'static,
+    ) -> std::thread::JoinHandle<R> {
+        let file = File::open(format!("/run/netns/{}", self.name)).unwrap();
+        std::thread::spawn(move || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            f()
+        })
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+/// Connects two namespaces by a veth pair `eth0`, with these addresses (and prefix lengths).
+pub fn connect(a: &Namespace, b: &Namespace, addresses: [&str; 2]) {
+    run(&format!("ip link add eth0 netns {} type veth peer name eth0 netns {}", a.name, b.name));
+    for (namespace, list) in [a, b].into_iter().zip(addresses) {
+        for address in list.split(' ') {
+            namespace
+                .run(&format!("ip addr add {address} dev eth0 $(case {address} in *:*) echo nodad;; esac)"));
+        }
+        namespace.run("ip link set eth0 up");
+    }
+}
+
+/// A datapath process in a namespace, and a connection to it.
+pub struct Datapath {
+    process: Child,
+    pub agent: Agent,
+    socket: PathBuf,
+}
+
+impl Datapath {
+    pub fn start(namespace: &Namespace) -> Self {
+        let socket = std::env::temp_dir().join(format!("{}.sock", namespace.name));
+        let process = Command::new("ip")
+            .args(["netns", "exec", &namespace.name, env!("CARGO_BIN_EXE_dmvpn-datapath"), "--socket"])
+            .arg(&socket)
+            .spawn()
+            .unwrap();
+        let agent = Agent::connect(&socket);
+        Self { process, agent, socket }
+    }
+
+    /// Another agent takes over.
+    pub fn reconnect(&mut self) {
+        self.agent = Agent::connect(&self.socket);
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+    }
+}
+
+/// The agent's end of a connection.
+pub struct Agent {
+    stream: UnixStream,
+    incoming: Incoming,
+    number: u64,
+    /// What arrived that was no answer.
+    pub events: Vec<FromDatapath>,
+    pub attached: Option<FromDatapath>,
+}
+
+impl Agent {
+    fn connect(socket: &std::path::Path) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let stream = loop {
+            match UnixStream::connect(socket) {
+                Ok(stream) => break stream,
+                Err(e) => assert!(Instant::now() < deadline, "{e}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut agent =
+            Self { stream, incoming: Incoming::default(), number: 0, events: Vec::new(), attached: None };
+        agent.ask(Request::Attach { version: PROTOCOL_VERSION, tunnel: "dmvpn0".to_owned() });
+        agent
+    }
+
+    /// Sends a request and waits for its answer, which must be good.
+    pub fn ask(&mut self, request: Request) {
+        let text = format!("{request:?}");
+        self.number += 1;
+        self.send(request);
+        loop {
+            match self.receive() {
+                FromDatapath::Done { number, error } if number == self.number => {
+                    assert_eq!(error, None, "{text}");
+                    return;
+                }
+                attached @ FromDatapath::Attached { .. } => self.attached = Some(attached),
+                other => self.events.push(other),
+            }
+        }
+    }
+
+    /// The tunnel's counters.
+    pub fn counters(&mut self) -> BTreeMap<String, u64> {
+        self.number += 1;
+        self.send(Request::GetCounters);
+        loop {
+            match self.receive() {
+                FromDatapath::Counters { totals, .. } => return totals,
+                other => self.events.push(other),
+            }
+        }
+    }
+
+    /// Waits for something that is no answer.
+    pub fn wait_for(&mut self, what: impl Fn(&FromDatapath) -> bool) -> FromDatapath {
+        if let Some(at) = self.events.iter().position(&what) {
+            return self.events.remove(at);
+        }
+        loop {
+            let event = self.receive();
+            if what(&event) {
+                return event;
+            }
+            self.events.push(event);
+        }
+    }
+
+    fn send(&mut self, request: Request) {
+        let mut octets = Vec::new();
+        codec::append(&mut octets, &ToDatapath { number: self.number, request }).unwrap();
+        self.stream.write_all(&octets).unwrap();
+    }
+
+    fn receive(&mut self) -> FromDatapath {
+        let mut buffer = vec![0; 65_536];
+        loop {
+            if let Some(message) = self.incoming.take().unwrap() {
+                return message;
+            }
+            let n = self.stream.read(&mut buffer).expect("an answer in time");
+            assert!(n > 0, "the datapath closed the connection");
+            self.incoming.push(&buffer[..n]);
+        }
+    }
+}
+
+pub fn id(index: u32) -> PeerId {
+    PeerId { index, generation: 0 }
+}
+
+pub fn settings(address: &str, bind: &str) -> TunnelSettings {
+    TunnelSettings {
+        interface: "dmvpn0".to_owned(),
+        workers: 1,
+        addresses: vec![address.parse().unwrap()],
+        networks: vec!["10.200.0.0/16".parse().unwrap(), "fd00:200::/64".parse().unwrap()],
+        bind: vec![bind.parse().unwrap()],
+        udp_port: 4754,
+        raw_gre: true,
+        gre_key: Some(42),
+        mtu: 1400,
+        ttl: 64,
+        indicate_hairpins: false,
+    }
+}
+
+pub fn peer(address: &str, path: Path) -> Peer {
+    Peer {
+        addresses: vec![address.parse().unwrap()],
+        send: Some(path),
+        receive: vec![path],
+        sources: None,
+        ours: true,
+    }
+}
+
+/// The path to an underlay address, by either encapsulation.
+pub fn path(underlay: &str, raw: bool) -> Path {
+    let remote: IpAddr = underlay.parse().unwrap();
+    if raw { Path::gre(remote) } else { Path::udp(remote, 4754) }
+}
+
+/// Gives the tunnel interface an address and brings it up, as the agent does.
+pub fn bring_up(namespace: &Namespace, addresses: &str) {
+    namespace.run("sysctl -qw net.ipv6.conf.dmvpn0.addr_gen_mode=1");
+    for address in addresses.split(' ') {
+        namespace
+            .run(&format!("ip addr add {address} dev dmvpn0 $(case {address} in *:*) echo nodad;; esac)"));
+    }
+    namespace.run("ip link set dmvpn0 up");
+}
+
+/// Sends octets by TCP from one namespace to an address in the other for a while, and says how many Gbit/s arrived.
+pub fn tcp_gbits(from: &Namespace, to: &Namespace, address: &str, time: Duration) -> f64 {
+    use std::net::{TcpListener, TcpStream};
+    let at = std::net::SocketAddr::new(address.parse().unwrap(), 5201);
+    let (ready, wait) = std::sync::mpsc::channel();
+    let server = to.spawn(move || {
+        let listener = TcpListener::bind(at).unwrap();
+        ready.send(()).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = vec![0; 256 << 10];
+        let (start, mut total) = (Instant::now(), 0u64);
+        loop {
+            match stream.read(&mut buffer).unwrap() {
+                0 => return total as f64 * 8e-9 / start.elapsed().as_secs_f64(),
+                n => total += n as u64,
+            }
+        }
+    });
+    wait.recv().unwrap();
+    let client = from.spawn(move || {
+        let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(5)).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+        let buffer = vec![7; 256 << 10];
+        let start = Instant::now();
+        while start.elapsed() < time {
+            stream.write_all(&buffer).unwrap();
+        }
+    });
+    client.join().unwrap();
+    server.join().unwrap()
+}
