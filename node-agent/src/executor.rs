@@ -11,7 +11,7 @@ use crate::kernel::{self, Kernel};
 use dataplane::messages::Request;
 use ipnet::IpNet;
 use packet::peer::Mac;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,7 +26,7 @@ pub enum Step {
     Prepare(Interface),
     /// Install a permanent neighbour.
     SetNeighbour(IpAddr, Mac),
-    /// Remove it.
+    /// Give it up, without loss.
     RemoveNeighbour(IpAddr),
     /// Install a route by the tunnel.
     AddRoute(TunnelRoute),
@@ -38,6 +38,13 @@ pub enum Step {
         neighbours: BTreeMap<IpAddr, Mac>,
         /// Shortcut routes.
         shortcuts: Vec<TunnelRoute>,
+    },
+    /// Remove the routes of this protocol by the tunnel whose prefix is not among these.
+    Sweep {
+        /// Route protocol.
+        protocol: u8,
+        /// What stays.
+        keep: BTreeSet<IpNet>,
     },
     /// Tell when everything before is done.
     Barrier(oneshot::Sender<()>),
@@ -154,11 +161,19 @@ impl Worker {
         let Some(index) = self.interface else { return Ok(()) };
         match step {
             Step::SetNeighbour(address, mac) => self.kernel.set_neighbour(index, address, mac).await,
-            Step::RemoveNeighbour(address) => self.kernel.remove_neighbour(index, address).await,
+            Step::RemoveNeighbour(address) => self.kernel.release_neighbour(index, address).await,
             Step::AddRoute(route) => self.kernel.add_route(index, &route).await,
             Step::RemoveRoute(route) => self.kernel.remove_route(index, &route).await,
             Step::Reconcile { neighbours, shortcuts } => {
                 reconcile(&self.kernel, index, &neighbours, &shortcuts).await
+            }
+            Step::Sweep { protocol, keep } => {
+                for route in self.kernel.tunnel_routes(index, protocol).await? {
+                    if !keep.contains(&route.prefix) {
+                        self.kernel.remove_route(index, &route).await?;
+                    }
+                }
+                Ok(())
             }
             Step::Attach(_) | Step::Datapath(_) | Step::Prepare(_) | Step::Barrier(_) => Ok(()),
         }
@@ -192,7 +207,7 @@ async fn reconcile(
         kernel.remove_route(index, route).await?;
     }
     for address in present.keys().filter(|a| !neighbours.contains_key(a)) {
-        kernel.remove_neighbour(index, *address).await?;
+        kernel.release_neighbour(index, *address).await?;
     }
     Ok(())
 }

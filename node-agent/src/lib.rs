@@ -4,14 +4,25 @@
 //! moves packets), the kernel (which routes) and those who ask. Everything around it is an adapter, or pure.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod clock;
+pub mod config;
+pub mod control;
 pub mod datapath;
-pub mod desired;
+pub mod diagnose;
 pub mod dns;
+pub mod events;
 pub mod executor;
+pub mod grpc;
 pub mod guard;
 pub mod hairpin;
 pub mod kernel;
+pub mod manifests;
+pub mod metrics;
 pub mod rib;
 pub mod routing;
+pub mod standing;
+pub mod state;
+pub mod status;
 pub mod underlay;
+pub mod uninstall;

@@ -1,3 +1,159 @@
-//! The node agent.
+//! `dmvpn-agent`: the command line of the node agent.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use clap::{Parser, Subcommand, ValueEnum};
+use dmvpn_agent::agent::{self, Options};
+use dmvpn_agent::uninstall;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Runs the DMVPN tunnels of this node.
+#[derive(Debug, Parser)]
+#[command(name = "dmvpn-agent", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// Folder of DmvpnHub, DmvpnSpoke and Secret manifests; changes are applied as they are written
+    #[arg(long, value_name = "DIR", required_unless_present = "version")]
+    manifests: Option<PathBuf>,
+
+    /// Name of this node
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+
+    /// Where sockets are
+    #[arg(long, value_name = "DIR", default_value = "/run/kube-dmvpn", global = true)]
+    run_dir: PathBuf,
+
+    /// What survives a restart
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kube-dmvpn", global = true)]
+    state_dir: PathBuf,
+
+    /// The dmvpn-datapath binary [default: beside this one]
+    #[arg(long, value_name = "PATH")]
+    datapath: Option<PathBuf>,
+
+    /// Datapath threads per tunnel [default: one per CPU, at most 8]
+    #[arg(long, value_name = "NUMBER")]
+    workers: Option<u16>,
+
+    /// Where Prometheus metrics, /healthz and /readyz are served; "off" for nowhere
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9477")]
+    metrics: Metrics,
+
+    /// How the log is written; what is logged: RUST_LOG
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    log_format: LogFormat,
+
+    /// At the end, stay registered and leave the datapath forwarding, for a successor to take over
+    #[arg(long)]
+    keep_datapath: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Remove everything this agent ever made: interfaces, routes, kernel switches, files
+    Uninstall,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Metrics(Option<SocketAddr>);
+
+impl FromStr for Metrics {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self(None)),
+            text => text.parse().map(|a| Self(Some(a))).map_err(|_| "write ADDRESS:PORT, or off".to_owned()),
+        }
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    init_log(arguments.log_format);
+    match arguments.command {
+        Some(Command::Uninstall) => uninstall(&arguments.run_dir, &arguments.state_dir).await,
+        None => run(arguments).await,
+    }
+}
+
+async fn run(arguments: Arguments) -> ExitCode {
+    let (Some(manifests), Some(node)) = (arguments.manifests, arguments.node.or_else(host_name)) else {
+        eprintln!("dmvpn-agent: say --manifests DIR and --node NAME");
+        return ExitCode::from(2);
+    };
+    let options = Options {
+        manifests,
+        node,
+        run_dir: arguments.run_dir,
+        state_dir: arguments.state_dir,
+        datapath: arguments.datapath.unwrap_or_else(beside_this),
+        metrics: arguments.metrics.0,
+        workers: arguments.workers.unwrap_or_else(default_workers),
+        keep_datapath: arguments.keep_datapath,
+    };
+    match agent::run(options, stop_signal()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn uninstall(run_dir: &Path, state_dir: &Path) -> ExitCode {
+    let left = uninstall::run(run_dir, state_dir).await;
+    for what in &left {
+        eprintln!("dmvpn-agent: not removed: {what}");
+    }
+    if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// SIGTERM or SIGINT.
+async fn stop_signal() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without handlers the signals end the process at once, as for any program.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+fn init_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+fn beside_this() -> PathBuf {
+    let this = std::env::current_exe().unwrap_or_default();
+    this.with_file_name("dmvpn-datapath")
+}
+
+fn host_name() -> Option<String> {
+    rustix::system::uname().nodename().to_str().ok().map(str::to_owned)
+}
+
+fn default_workers() -> u16 {
+    std::thread::available_parallelism().map_or(1, |n| u16::try_from(n.get()).unwrap_or(8).min(8))
+}

@@ -52,10 +52,9 @@ impl Rib {
                 let prefix = route.prefix;
                 let list = self.routes.entry(prefix).or_default();
                 // IPv6 tells a multipath route whole, each time it grows.
-                if replaced || prefix.addr().is_ipv6() {
-                    if let Some(old) = list.iter().position(|r| same_slot(r, &route)) {
-                        list.remove(old);
-                    }
+                let old = list.iter().position(|r| same_slot(r, &route));
+                if let (Some(old), true) = (old, replaced || prefix.addr().is_ipv6()) {
+                    list.remove(old);
                 }
                 if !list.contains(&route) {
                     insert(list, route);
@@ -91,11 +90,21 @@ impl Rib {
     /// The longest prefix without our own routes of `protocols` by the tunnel that covers `address`, and where it leads.
     #[must_use]
     pub fn underlay_match(&self, address: IpAddr, protocols: &[u8]) -> Option<(IpNet, RouteTarget)> {
+        self.longest(address, |route| !(protocols.contains(&route.protocol) && self.by_tunnel(route)))
+    }
+
+    /// The prefix of the route in force that leads to `address` by the tunnel, if it does.
+    #[must_use]
+    pub fn tunnel_match(&self, address: IpAddr) -> Option<IpNet> {
+        let (prefix, target) = self.longest(address, |_| true)?;
+        matches!(target, RouteTarget::Overlay(_)).then_some(prefix)
+    }
+
+    fn longest(&self, address: IpAddr, admit: impl Fn(&KernelRoute) -> bool) -> Option<(IpNet, RouteTarget)> {
         let host = IpNet::from(address);
         (0..=host.prefix_len()).rev().find_map(|len| {
             let prefix = IpNet::new(address, len).ok()?.trunc();
-            let foreign = |r: &&KernelRoute| !(protocols.contains(&r.protocol) && self.by_tunnel(r));
-            let route = self.routes.get(&prefix)?.iter().find(foreign)?;
+            let route = self.routes.get(&prefix)?.iter().find(|r| admit(r))?;
             Some((prefix, self.target(route)))
         })
     }

@@ -6,7 +6,7 @@
 
 use crate::kernel::route::{BGP, BGP_METRIC, STATIC, STATIC_METRIC, TunnelRoute};
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tokio::sync::mpsc;
 
@@ -87,18 +87,26 @@ pub enum Origin {
 }
 
 impl Origin {
-    const fn protocol(self) -> (u8, u32) {
+    /// Its route protocol in the kernel.
+    #[must_use]
+    pub const fn protocol(self) -> u8 {
         match self {
-            Self::Static => (STATIC, STATIC_METRIC),
-            Self::Bgp => (BGP, BGP_METRIC),
+            Self::Static => STATIC,
+            Self::Bgp => BGP,
+        }
+    }
+
+    const fn metric(self) -> u32 {
+        match self {
+            Self::Static => STATIC_METRIC,
+            Self::Bgp => BGP_METRIC,
         }
     }
 
     /// The route as the kernel holds it.
     #[must_use]
     pub const fn route(self, prefix: IpNet, via: IpAddr) -> TunnelRoute {
-        let (protocol, metric) = self.protocol();
-        TunnelRoute { prefix, via, protocol, metric }
+        TunnelRoute { prefix, via, protocol: self.protocol(), metric: self.metric() }
     }
 }
 
@@ -185,11 +193,12 @@ impl Wanted {
         }
     }
 
-    /// Which of the routes that the kernel holds nobody wants.
+    /// The prefixes of this origin that are installed.
     #[must_use]
-    pub fn stale(&self, origin: Origin, present: &[TunnelRoute]) -> Vec<TunnelRoute> {
-        let unwanted = |r: &&TunnelRoute| !self.routes.contains_key(&(origin, r.prefix));
-        present.iter().filter(unwanted).copied().collect()
+    pub fn installed(&self, origin: Origin) -> BTreeSet<IpNet> {
+        let of_origin =
+            self.routes.iter().filter(|((o, _), entry)| *o == origin && entry.installed.is_some());
+        of_origin.map(|((_, prefix), _)| *prefix).collect()
     }
 
     /// For people: prefix, next hop, and why it is not installed.

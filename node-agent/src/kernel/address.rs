@@ -6,9 +6,10 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use std::net::IpAddr;
 
 impl Kernel {
-    /// Every address of the interface.
-    pub async fn addresses(&self, index: u32) -> Result<Vec<IpNet>, Error> {
-        Ok(self.address_messages(index).await?.iter().filter_map(parse).collect())
+    /// Every address of this node, with the index of its interface.
+    pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>, Error> {
+        let messages = collect("addresses", self.handle.address().get().execute()).await?;
+        Ok(messages.iter().filter_map(|m| Some((m.header.index, parse(m)?))).collect())
     }
 
     /// Makes `wanted` the addresses of the interface inside `networks`; what lies outside them is somebody else's.

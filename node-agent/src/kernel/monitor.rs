@@ -70,9 +70,10 @@ async fn run(kernel: Kernel, mut messages: Messages, changes: mpsc::Sender<Chang
                 let Some((message, _)) = message else { return };
                 match classify(message) {
                     // Until the snapshot is taken, single changes would only confuse.
-                    Some(Heard::Route(change)) if resync.is_none() => {
-                        if changes.send(change).await.is_err() { return; }
-                    }
+                    Some(Heard::Route(change)) if resync.is_none() => match changes.send(change).await {
+                        Ok(()) => {}
+                        Err(_) => return,
+                    },
                     Some(Heard::Resync) if resync.is_none() => resync = Some(Instant::now() + DEBOUNCE),
                     _ => {}
                 }

@@ -1,12 +1,11 @@
 //! Permanent neighbours on the tunnel interface: which peer a next hop is.
 
-use super::{Error, Kernel, collect, is_gone, refused};
-use netlink_packet_route::AddressFamily;
+use super::{Error, Kernel, collect, refused};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::RouteProtocol;
-use packet::peer::Mac;
+use packet::peer::{BY_HUB_MAC, Mac};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -21,19 +20,12 @@ impl Kernel {
         request.execute().await.map_err(|e| refused(format!("neighbour {address}"), e))
     }
 
-    /// Removes a neighbour; it may be gone already.
-    pub async fn remove_neighbour(&self, index: u32, address: IpAddr) -> Result<(), Error> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        message.header.ifindex = index;
-        message.attributes.push(NeighbourAttribute::Destination(match address {
-            IpAddr::V4(a) => NeighbourAddress::Inet(a),
-            IpAddr::V6(a) => NeighbourAddress::Inet6(a),
-        }));
-        match self.handle.neighbours().del(message).execute().await {
-            Err(e) if !is_gone(&e) => Err(refused(format!("remove neighbour {address}"), e)),
-            _ => Ok(()),
-        }
+    /// Gives a neighbour up: it becomes stale, by the hub. The kernel asks again when it is next used, and packets go
+    /// on meanwhile; to delete an entry in use would lose them. Unused, it ages out.
+    pub async fn release_neighbour(&self, index: u32, address: IpAddr) -> Result<(), Error> {
+        let request = self.handle.neighbours().add(index, address).link_layer_address(&BY_HUB_MAC).replace();
+        let request = request.state(NeighbourState::Stale);
+        request.execute().await.map_err(|e| refused(format!("release neighbour {address}"), e))
     }
 
     /// The permanent neighbours of the interface.

@@ -1,0 +1,322 @@
+//! What one tunnel needs, from the node's specification: parsed once, so that nothing later can find it wrong.
+
+use crate::dns::HubName;
+use crate::executor::Interface;
+use crate::underlay::Source;
+use crds::manifest::Secret;
+use crds::node::{NodeBgp, NodeHub, NodeTunnel};
+use crds::spec::{HubEncapsulation, PeerEncapsulation, Phase, SecurityMode};
+use dataplane::messages::TunnelSettings;
+use dmvpn::{HubConfig, NhrpConfig, StaticPeer};
+use ipnet::IpNet;
+use nhrp::{NhsId, Quirks};
+use packet::{Encapsulation, Path};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What one tunnel needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TunnelConfig {
+    /// Name of the resource it comes from.
+    pub name: String,
+    /// For the engine; `nbma_address` and `mtu` are filled in when the underlay is known.
+    engine: dmvpn::Config,
+    /// For the datapath; `bind` and `mtu` are filled in when the underlay is known.
+    settings: TunnelSettings,
+    /// How our underlay address is found.
+    pub source: Source,
+    /// The address that others use instead (1:1 NAT).
+    pub advertise: Option<IpAddr>,
+    /// MTU of the interface; `None`: what the underlay leaves.
+    mtu: Option<u16>,
+    /// Hubs whose address must be looked up.
+    pub names: Vec<HubName>,
+    /// Routes by hand, static peers' included.
+    pub static_routes: Vec<(IpNet, IpAddr)>,
+    /// The BGP speaker.
+    pub bgp: Option<NodeBgp>,
+    /// What we announce.
+    pub announce: Vec<IpNet>,
+    /// Never by another way than the overlay.
+    pub protected: Vec<IpNet>,
+}
+
+/// What is known of the underlay now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Underlay {
+    /// Our address on it.
+    pub address: IpAddr,
+    /// MTU of the interface that has it.
+    pub mtu: u16,
+}
+
+/// Why a tunnel can't be run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// `mode: Encrypted` was asked for, and this version has no IKE.
+    #[error(
+        "tunnel {0}: security.mode: Encrypted is not available in this version; nothing is sent in clear instead. \
+         Write mode: None to ask for an unencrypted overlay"
+    )]
+    NoEncryption(String),
+    /// An address outside every network of the tunnel.
+    #[error("tunnel {0}: address {1} lies in none of its networks")]
+    StrayAddress(String, IpAddr),
+    /// A tunnel without an address.
+    #[error(
+        "tunnel {0}: no tunnel address for this node; set tunnel.addresses to one host, or tunnel.pinned"
+    )]
+    NoAddress(String),
+    /// A Secret that is named and not there.
+    #[error("tunnel {0}: Secret {1} with key {2} is missing")]
+    MissingSecret(String, String, &'static str),
+    /// NHRP authentication of a length that Cisco's extension can't carry.
+    #[error("tunnel {0}: the NHRP authentication in Secret {1} must have 1 to 8 octets")]
+    Authentication(String, String),
+    /// An interface name that the kernel refuses.
+    #[error("tunnel {0}: interface name {1:?} is not 1 to 15 letters, digits, dashes, dots or underscores")]
+    Interface(String, String),
+}
+
+/// Secrets by name.
+pub type Secrets = BTreeMap<String, Secret>;
+
+impl TunnelConfig {
+    /// Parses the specification of one tunnel. `workers`: how many datapath threads it gets.
+    pub fn parse(tunnel: &NodeTunnel, secrets: &Secrets, workers: u16) -> Result<Self, ConfigError> {
+        let name = || tunnel.name.clone();
+        if tunnel.security.mode != SecurityMode::None {
+            return Err(ConfigError::NoEncryption(name()));
+        }
+        if !is_interface_name(&tunnel.interface) {
+            return Err(ConfigError::Interface(name(), tunnel.interface.clone()));
+        }
+        if tunnel.addresses.is_empty() {
+            return Err(ConfigError::NoAddress(name()));
+        }
+        if let Some(stray) = tunnel.addresses.iter().find(|a| !tunnel.networks.iter().any(|n| n.contains(*a)))
+        {
+            return Err(ConfigError::StrayAddress(name(), *stray));
+        }
+        let hubs: Vec<HubConfig> =
+            tunnel.hubs.iter().zip(0..).map(|(hub, id)| hub_config(hub, NhsId(id))).collect();
+        let names = tunnel.hubs.iter().zip(0..).filter(|(hub, _)| hub.literal().is_none());
+        let names = names
+            .map(|(hub, id)| HubName { id: NhsId(id), name: hub.address.clone(), wrappings: wrappings(hub) })
+            .collect();
+        let literals = tunnel.hubs.iter().filter_map(NodeHub::literal).collect();
+        let source = match (&tunnel.underlay.address, &tunnel.underlay.interface) {
+            (Some(address), _) => Source::Fixed(*address),
+            (None, Some(interface)) => Source::Interface(interface.clone()),
+            (None, None) => Source::RouteTo(literals),
+        };
+        let static_peers: Vec<StaticPeer> =
+            tunnel.static_peers.iter().map(|p| static_peer(p, tunnel.underlay.port)).collect();
+        let behind_peers =
+            static_peers.iter().flat_map(|p| p.prefixes.iter().map(|x| (*x, p.tunnel_address)));
+        let by_hand = tunnel.static_routes.iter().map(|r| (r.prefix, r.via));
+        Ok(Self {
+            engine: dmvpn::Config {
+                identity: tunnel.identity.clone(),
+                networks: tunnel.networks.clone(),
+                addresses: tunnel.addresses.clone(),
+                phase: match tunnel.phase {
+                    Phase::One => dmvpn::Phase::One,
+                    Phase::Two => dmvpn::Phase::Two,
+                    Phase::Three => dmvpn::Phase::Three,
+                },
+                hub: tunnel.is_hub(),
+                nbma_address: Ipv4Addr::UNSPECIFIED.into(),
+                udp_port: tunnel.underlay.port,
+                hubs,
+                static_peers: static_peers.clone(),
+                nhrp: NhrpConfig {
+                    holding_time: tunnel.nhrp.holding_time,
+                    authentication: authentication(tunnel, secrets)?,
+                    unique: tunnel.nhrp.unique_registration,
+                    group: tunnel.nhrp.group.clone(),
+                    quirks: Quirks {
+                        pad_error_indications: tunnel.nhrp.quirks.pad_error_indications,
+                        fixed_request_id: tunnel.nhrp.quirks.fixed_request_id,
+                    },
+                },
+                admission: tunnel.admission.iter().map(class).collect(),
+                mtu: 0,
+                idle_timeout: tunnel.nhrp.idle_timeout,
+            },
+            settings: TunnelSettings {
+                interface: tunnel.interface.clone(),
+                workers: workers.max(1),
+                addresses: tunnel.addresses.clone(),
+                networks: tunnel.networks.clone(),
+                bind: Vec::new(),
+                udp_port: tunnel.underlay.port,
+                raw_gre: true,
+                gre_key: tunnel.key,
+                mtu: 0,
+                ttl: tunnel.ttl,
+                indicate_hairpins: tunnel.is_hub() && tunnel.phase == Phase::Three,
+            },
+            name: name(),
+            source,
+            advertise: tunnel.underlay.advertise,
+            mtu: tunnel.mtu.octets(),
+            names,
+            static_routes: by_hand.chain(behind_peers).collect(),
+            bgp: tunnel.bgp.clone(),
+            announce: tunnel.announce.clone(),
+            protected: tunnel.protected_prefixes.clone(),
+        })
+    }
+
+    /// Name of the interface.
+    #[must_use]
+    pub fn interface(&self) -> &str {
+        &self.settings.interface
+    }
+
+    /// Are we a hub?
+    #[must_use]
+    pub const fn is_hub(&self) -> bool {
+        self.engine.hub
+    }
+
+    /// Does the tunnel have IPv6 addresses?
+    #[must_use]
+    pub fn carries_v6(&self) -> bool {
+        self.engine.addresses.iter().any(IpAddr::is_ipv6)
+    }
+
+    /// The engine's configuration on this underlay.
+    #[must_use]
+    pub fn engine(&self, underlay: Option<Underlay>) -> dmvpn::Config {
+        let mut config = self.engine.clone();
+        let bound = underlay.map(|u| u.address);
+        config.nbma_address = self.advertise.or(bound).unwrap_or(config.nbma_address);
+        config.mtu = self.mtu(underlay);
+        config
+    }
+
+    /// The datapath's settings on this underlay.
+    #[must_use]
+    pub fn settings(&self, underlay: Option<Underlay>) -> TunnelSettings {
+        let mut settings = self.settings.clone();
+        settings.bind = match (&self.source, underlay) {
+            (Source::Fixed(address), _) => vec![*address],
+            (Source::Interface(_), Some(underlay)) => vec![underlay.address],
+            // The address may change; a socket bound to any stays good.
+            _ => self.families(underlay),
+        };
+        settings.mtu = self.mtu(underlay);
+        settings
+    }
+
+    /// The interface as the kernel should have it.
+    #[must_use]
+    pub fn kernel_interface(&self, underlay: Option<Underlay>) -> Interface {
+        let with_length = |address: &IpAddr| {
+            let network = self.engine.networks.iter().find(|n| n.contains(address))?;
+            IpNet::new(*address, network.prefix_len()).ok()
+        };
+        Interface {
+            name: self.settings.interface.clone(),
+            mtu: u32::from(self.mtu(underlay)),
+            addresses: self.engine.addresses.iter().filter_map(with_length).collect(),
+            networks: self.engine.networks.clone(),
+        }
+    }
+
+    /// MTU of the interface: as configured, or what the underlay leaves after IP, UDP and GRE.
+    #[must_use]
+    pub fn mtu(&self, underlay: Option<Underlay>) -> u16 {
+        const UDP: u16 = 8;
+        const GRE: u16 = 4;
+        const GRE_KEY: u16 = 4;
+        if let Some(mtu) = self.mtu {
+            return mtu;
+        }
+        let below = underlay.map_or(1500, |u| u.mtu.min(9216 + 56));
+        // An IPv6 header is the longer one; without an address it is not known which it will be.
+        let ip = if underlay.is_some_and(|u| u.address.is_ipv4()) { 20 } else { 40 };
+        let key = if self.settings.gre_key.is_some() { GRE_KEY } else { 0 };
+        let least = if self.engine.networks.iter().any(|n| n.addr().is_ipv6()) { 1280 } else { 576 };
+        below.saturating_sub(ip + UDP + GRE + key).max(least)
+    }
+
+    fn families(&self, underlay: Option<Underlay>) -> Vec<IpAddr> {
+        let literals = self.engine.hubs.iter().flat_map(|h| h.paths.iter().map(|p| p.remote));
+        let peers = self.engine.static_peers.iter().map(|p| p.path.remote);
+        let known: Vec<IpAddr> = literals.chain(peers).chain(underlay.map(|u| u.address)).collect();
+        let mut bind: Vec<IpAddr> = Vec::new();
+        if known.iter().any(IpAddr::is_ipv4) || known.is_empty() {
+            bind.push(Ipv4Addr::UNSPECIFIED.into());
+        }
+        if known.iter().any(IpAddr::is_ipv6) {
+            bind.push(Ipv6Addr::UNSPECIFIED.into());
+        }
+        bind
+    }
+}
+
+fn hub_config(hub: &NodeHub, id: NhsId) -> HubConfig {
+    let paths = hub
+        .literal()
+        .map(|remote| wrappings(hub).into_iter().map(move |encapsulation| Path { remote, encapsulation }));
+    HubConfig {
+        id,
+        name: hub.address.clone(),
+        tunnel_address: hub.tunnel_address,
+        priority: hub.priority,
+        paths: paths.map(Iterator::collect).unwrap_or_default(),
+        identity: hub.identity.clone(),
+    }
+}
+
+fn wrappings(hub: &NodeHub) -> Vec<Encapsulation> {
+    let udp = Encapsulation::Udp { port: hub.port };
+    match hub.encapsulation {
+        HubEncapsulation::Auto => vec![udp, Encapsulation::Gre],
+        HubEncapsulation::Udp => vec![udp],
+        HubEncapsulation::Gre => vec![Encapsulation::Gre],
+    }
+}
+
+fn static_peer(peer: &crds::spec::StaticPeer, our_port: u16) -> StaticPeer {
+    let encapsulation = match peer.encapsulation {
+        PeerEncapsulation::Gre => Encapsulation::Gre,
+        PeerEncapsulation::Udp => Encapsulation::Udp { port: peer.port.unwrap_or(our_port) },
+    };
+    StaticPeer {
+        tunnel_address: peer.tunnel_address,
+        path: Path { remote: peer.nbma, encapsulation },
+        prefixes: peer.prefixes.clone(),
+    }
+}
+
+fn class(class: &crds::spec::AdmissionClass) -> claims::Class {
+    claims::Class {
+        identity: class.identity.clone(),
+        tunnel_addresses: class.tunnel_addresses.clone(),
+        prefixes: class.prefixes.clone(),
+    }
+}
+
+fn authentication(tunnel: &NodeTunnel, secrets: &Secrets) -> Result<Option<Vec<u8>>, ConfigError> {
+    let Some(name) = &tunnel.nhrp.authentication_secret else { return Ok(None) };
+    let missing = || ConfigError::MissingSecret(tunnel.name.clone(), name.clone(), "key");
+    let key = secrets.get(name).and_then(|s| s.get("key")).ok_or_else(missing)?;
+    if key.is_empty() || key.len() > 8 {
+        return Err(ConfigError::Authentication(tunnel.name.clone(), name.clone()));
+    }
+    Ok(Some(key.to_vec()))
+}
+
+/// As the kernel takes it, and harmless in a path below `/proc/sys`.
+fn is_interface_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    (1..=15).contains(&name.len())
+        && name.chars().all(allowed)
+        && ![".", ".."].contains(&name)
+        && name != "all"
+        && name != "default"
+}

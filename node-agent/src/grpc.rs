@@ -1,0 +1,213 @@
+//! The API on a unix socket that only root may open.
+
+use crate::agent::Shared;
+use crate::control::Handle;
+use crate::{diagnose, status};
+use dmvpn::Clear;
+use ipnet::IpNet;
+use rpc::agent::agent_server::{Agent, AgentServer};
+use rpc::agent::{
+    CacheReply, CacheRequest, CaptureRequest, CapturedPacket, ClearReply, ClearRequest, DiagnoseReply,
+    DiagnoseRequest, Event, PathReply, PathRequest, PeersReply, PeersRequest, ShortcutsReply,
+    ShortcutsRequest, StatusReply, StatusRequest, WatchRequest,
+};
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::{fs, io};
+use tokio::net::UnixListener;
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status};
+
+/// Serves the API until the task is aborted.
+pub async fn serve(socket: &Path, shared: Arc<Shared>) -> io::Result<()> {
+    let listener = listen(socket)?;
+    let service = AgentServer::new(Api { shared });
+    let incoming = UnixListenerStream::new(listener);
+    tonic::transport::Server::builder()
+        .add_service(service)
+        .serve_with_incoming(incoming)
+        .await
+        .map_err(io::Error::other)
+}
+
+/// Takes the place of a socket that a killed agent left; a living one holds the lock on the run directory.
+fn listen(socket: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(socket) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+struct Api {
+    shared: Arc<Shared>,
+}
+
+impl Api {
+    /// The tunnels with this interface; an empty name means all.
+    fn tunnels(&self, interface: &str) -> Result<Vec<Handle>, Status> {
+        let mut tunnels = self.shared.tunnels();
+        if !interface.is_empty() {
+            tunnels.retain(|t| t.interface() == interface);
+            if tunnels.is_empty() {
+                return Err(Status::not_found(format!("no tunnel has interface {interface}")));
+            }
+        }
+        Ok(tunnels)
+    }
+}
+
+type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Agent for Api {
+    type WatchStream = Streaming<Event>;
+    type CaptureStream = Streaming<CapturedPacket>;
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        let mut tunnels = Vec::new();
+        for tunnel in self.tunnels("")? {
+            tunnels.extend(tunnel.snapshot().await.as_ref().map(status::tunnel));
+        }
+        Ok(Response::new(StatusReply {
+            node: self.shared.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: self.shared.uptime_ms(),
+            tunnels,
+            configuration: Some(self.shared.configuration()),
+        }))
+    }
+
+    async fn peers(&self, request: Request<PeersRequest>) -> Result<Response<PeersReply>, Status> {
+        let mut peers = Vec::new();
+        for tunnel in self.tunnels(&request.get_ref().interface)? {
+            peers.extend(tunnel.snapshot().await.as_ref().map(status::peers).unwrap_or_default());
+        }
+        Ok(Response::new(PeersReply { peers }))
+    }
+
+    async fn cache(&self, request: Request<CacheRequest>) -> Result<Response<CacheReply>, Status> {
+        let mut entries = Vec::new();
+        for tunnel in self.tunnels(&request.get_ref().interface)? {
+            entries.extend(tunnel.snapshot().await.as_ref().map(status::cache).unwrap_or_default());
+        }
+        Ok(Response::new(CacheReply { entries }))
+    }
+
+    async fn shortcuts(
+        &self,
+        request: Request<ShortcutsRequest>,
+    ) -> Result<Response<ShortcutsReply>, Status> {
+        let mut shortcuts = Vec::new();
+        for tunnel in self.tunnels(&request.get_ref().interface)? {
+            shortcuts.extend(tunnel.snapshot().await.as_ref().map(status::shortcuts).unwrap_or_default());
+        }
+        Ok(Response::new(ShortcutsReply { shortcuts }))
+    }
+
+    async fn path(&self, request: Request<PathRequest>) -> Result<Response<PathReply>, Status> {
+        let destination = parse::<IpAddr>("destination", &request.get_ref().destination)?;
+        if !request.get_ref().source.is_empty() {
+            parse::<IpAddr>("source", &request.get_ref().source)?;
+        }
+        let mut best = None;
+        for tunnel in self.tunnels("")? {
+            let Some(view) = tunnel.explain(destination).await else { continue };
+            let reply = status::path(tunnel.interface(), &view);
+            // The tunnel that carries it knows more than one that says "not mine".
+            if best.is_none() || ["shortcut", "hub", "local"].contains(&reply.kind.as_str()) {
+                best = Some(reply);
+            }
+        }
+        best.map(Response::new).ok_or_else(|| Status::unavailable("no tunnel has started yet"))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let live = self.shared.live.subscribe();
+        let mut history = Vec::new();
+        let count = usize::try_from(request.get_ref().history).unwrap_or(usize::MAX);
+        for tunnel in self.tunnels("")? {
+            history.extend(tunnel.history(count).await);
+        }
+        history.sort_by_key(|event| event.time_ms);
+        let skip = history.len().saturating_sub(count);
+        let past = tokio_stream::iter(history.into_iter().skip(skip).map(Ok));
+        Ok(Response::new(Box::pin(past.chain(follow(live)))))
+    }
+
+    async fn diagnose(&self, _: Request<DiagnoseRequest>) -> Result<Response<DiagnoseReply>, Status> {
+        let mut snapshots = Vec::new();
+        for tunnel in self.tunnels("")? {
+            snapshots.extend(tunnel.snapshot().await);
+        }
+        let checks = diagnose::run(&snapshots, &self.shared.configuration()).await;
+        Ok(Response::new(DiagnoseReply { checks }))
+    }
+
+    async fn capture(
+        &self,
+        request: Request<CaptureRequest>,
+    ) -> Result<Response<Self::CaptureStream>, Status> {
+        let CaptureRequest { interface, count } = request.into_inner();
+        let mut tunnels = self.tunnels(&interface)?;
+        let first = tunnels.pop().ok_or_else(|| Status::unavailable("there is no tunnel"))?;
+        let packets = first.capture().await;
+        for tunnel in &tunnels {
+            tunnel.follow_captures().await;
+        }
+        let wanted = move |p: &CapturedPacket| interface.is_empty() || p.interface == interface;
+        let packets = follow(packets).filter(move |p| p.as_ref().map_or(true, &wanted));
+        let count = if count == 0 { usize::MAX } else { usize::try_from(count).unwrap_or(usize::MAX) };
+        Ok(Response::new(Box::pin(packets.take(count))))
+    }
+
+    async fn clear(&self, request: Request<ClearRequest>) -> Result<Response<ClearReply>, Status> {
+        let ClearRequest { interface, prefix } = request.into_inner();
+        let what = match prefix.as_str() {
+            "" => Clear::Shortcuts,
+            text => Clear::Shortcut(match text.parse::<IpNet>() {
+                Ok(prefix) => prefix.network(),
+                Err(_) => parse("prefix", text)?,
+            }),
+        };
+        let mut shortcuts = 0_u32;
+        for tunnel in self.tunnels(&interface)? {
+            shortcuts = shortcuts.saturating_add(u32::try_from(tunnel.clear(what).await).unwrap_or(u32::MAX));
+        }
+        Ok(Response::new(ClearReply { shortcuts }))
+    }
+}
+
+/// Follows a broadcast for as long as the client listens. A client that is too slow misses some, and goes on.
+fn follow<T: Clone + Send + 'static>(mut live: broadcast::Receiver<T>) -> ReceiverStream<Result<T, Status>> {
+    let (send, receive) = mpsc::channel(256);
+    tokio::spawn(async move {
+        loop {
+            let item = tokio::select! {
+                () = send.closed() => return,
+                item = live.recv() => item,
+            };
+            match item {
+                Ok(item) => {
+                    if send.send(Ok(item)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    });
+    ReceiverStream::new(receive)
+}
+
+fn parse<T: std::str::FromStr>(what: &str, text: &str) -> Result<T, Status> {
+    text.parse().map_err(|_| Status::invalid_argument(format!("{what} {text:?} is not an address")))
+}

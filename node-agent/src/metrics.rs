@@ -1,0 +1,227 @@
+//! Prometheus metrics, and the two health questions of a kubelet, over plain HTTP.
+
+use crate::agent::Shared;
+use crate::control::Snapshot;
+use dmvpn::view::{Role, ShortcutState};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// The longest request head that is read.
+const MAX_HEAD: usize = 8 << 10;
+/// A client has so long for its request, and so long to take the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Clients served at a time.
+const MAX_CLIENTS: usize = 32;
+
+/// Serves metrics until the task is aborted.
+pub async fn serve(address: SocketAddr, shared: Arc<Shared>) -> io::Result<()> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|e| io::Error::new(e.kind(), format!("cannot serve metrics on {address}: {e}")))?;
+    let clients = Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
+    loop {
+        let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return Ok(()) };
+        let (stream, _) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, usually; it passes.
+                tracing::warn!(%error, "cannot accept a metrics client");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(PATIENCE, answer(stream, &shared)).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn answer(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    let Some(target) = read_target(&mut stream).await? else {
+        return respond(&mut stream, "400 Bad Request", "text/plain", "only GET is understood\n").await;
+    };
+    match target.as_str() {
+        "/metrics" => {
+            let body = render(&snapshots(shared).await);
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            respond(&mut stream, "200 OK", kind, &body).await
+        }
+        "/healthz" => respond(&mut stream, "200 OK", "text/plain", "ok\n").await,
+        "/readyz" => {
+            let snapshots = snapshots(shared).await;
+            let waiting: Vec<&str> =
+                snapshots.iter().filter(|s| !s.up).map(|s| s.config.interface()).collect();
+            if snapshots.is_empty() {
+                respond(&mut stream, "503 Service Unavailable", "text/plain", "no tunnel is configured\n")
+                    .await
+            } else if waiting.is_empty() {
+                respond(&mut stream, "200 OK", "text/plain", "ok\n").await
+            } else {
+                let body = format!("not up: {}\n", waiting.join(" "));
+                respond(&mut stream, "503 Service Unavailable", "text/plain", &body).await
+            }
+        }
+        _ => respond(&mut stream, "404 Not Found", "text/plain", "try /metrics, /healthz, /readyz\n").await,
+    }
+}
+
+async fn snapshots(shared: &Shared) -> Vec<Snapshot> {
+    let mut snapshots = Vec::new();
+    for tunnel in shared.tunnels() {
+        snapshots.extend(tunnel.snapshot().await);
+    }
+    snapshots
+}
+
+/// Reads a request's head and returns what it asks for; `None`: not a GET.
+async fn read_target(stream: &mut TcpStream) -> io::Result<Option<String>> {
+    let mut head = Vec::with_capacity(512);
+    while !head.windows(4).any(|w| w == b"\r\n\r\n") {
+        if head.len() >= MAX_HEAD || stream.read_buf(&mut head).await? == 0 {
+            return Ok(None);
+        }
+    }
+    let text = String::from_utf8_lossy(&head);
+    let mut words = text.split_ascii_whitespace();
+    Ok(match (words.next(), words.next()) {
+        (Some("GET"), Some(target)) => Some(target.split('?').next().unwrap_or_default().to_owned()),
+        _ => None,
+    })
+}
+
+async fn respond(stream: &mut TcpStream, status: &str, kind: &str, body: &str) -> io::Result<()> {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Interface {
+    interface: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Drop {
+    interface: String,
+    reason: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Hub {
+    interface: String,
+    hub: String,
+}
+
+#[derive(Default)]
+struct Families {
+    up: Family<Interface, Gauge>,
+    datapath: Family<Interface, Gauge>,
+    peers: Family<Interface, Gauge>,
+    registrations: Family<Interface, Gauge>,
+    shortcuts: Family<Interface, Gauge>,
+    cache: Family<Interface, Gauge>,
+    conflict: Family<Interface, Gauge>,
+    hub_up: Family<Hub, Gauge>,
+    hub_rtt: Family<Hub, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    drops: Family<Drop, Counter>,
+    datapath_events: Family<Drop, Counter>,
+    bytes_sent: Family<Interface, Counter>,
+    bytes_received: Family<Interface, Counter>,
+    packets_sent: Family<Interface, Counter>,
+    packets_received: Family<Interface, Counter>,
+}
+
+/// Metrics of every tunnel, as text.
+#[must_use]
+pub fn render(snapshots: &[Snapshot]) -> String {
+    let families = Families::default();
+    for snapshot in snapshots {
+        families.add(snapshot);
+    }
+    let mut registry = Registry::with_prefix("dmvpn");
+    families.register(&mut registry);
+    let mut text = String::new();
+    // Writing into a string does not fail.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+impl Families {
+    fn add(&self, snapshot: &Snapshot) {
+        let interface = || Interface { interface: snapshot.config.interface().to_owned() };
+        let set = |family: &Family<Interface, Gauge>, value: usize| {
+            family.get_or_create(&interface()).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.up, usize::from(snapshot.up));
+        set(&self.datapath, usize::from(snapshot.datapath));
+        set(&self.peers, snapshot.peers.len());
+        set(&self.registrations, snapshot.peers.iter().filter(|p| p.role == Role::Registered).count());
+        set(&self.shortcuts, snapshot.shortcuts.iter().filter(|s| s.state == ShortcutState::Up).count());
+        set(&self.cache, snapshot.cache.len());
+        set(&self.conflict, usize::from(!snapshot.conflicts.is_empty()));
+        for hub in &snapshot.hubs {
+            let labels = Hub { interface: interface().interface, hub: hub.name.clone() };
+            self.hub_up.get_or_create(&labels).set(i64::from(hub.registered && hub.reachable));
+            if let Some(rtt) = hub.rtt {
+                self.hub_rtt.get_or_create(&labels).set(rtt.as_secs_f64());
+            }
+        }
+        for (name, value) in &snapshot.totals {
+            let traffic = match name.as_str() {
+                "bytes_sent" => Some(&self.bytes_sent),
+                "bytes_received" => Some(&self.bytes_received),
+                "packets_sent" => Some(&self.packets_sent),
+                "packets_received" => Some(&self.packets_received),
+                _ => None,
+            };
+            if let Some(family) = traffic {
+                family.get_or_create(&interface()).inc_by(*value);
+                continue;
+            }
+            let (family, reason) = match name.strip_prefix("drop_") {
+                Some(reason) => (&self.drops, reason),
+                None => (&self.datapath_events, name.as_str()),
+            };
+            let labels = Drop { interface: interface().interface, reason: reason.to_owned() };
+            family.get_or_create(&labels).inc_by(*value);
+        }
+    }
+
+    fn register(self, registry: &mut Registry) {
+        registry.register("tunnel_up", "1 while a hub carries (a spoke) or serves (a hub)", self.up);
+        registry.register("datapath_connected", "1 while the datapath answers", self.datapath);
+        registry.register("peers", "Peers known", self.peers);
+        registry.register("registrations", "Registrations held (a hub)", self.registrations);
+        registry.register("shortcuts", "Direct paths that carry", self.shortcuts);
+        registry.register("nhrp_cache_entries", "Entries of the NHRP cache", self.cache);
+        registry.register(
+            "address_conflict",
+            "1 while another identity holds our tunnel address",
+            self.conflict,
+        );
+        registry.register("hub_up", "1 while registered with the hub and its path answers", self.hub_up);
+        registry.register("hub_rtt_seconds", "Round trip to the hub through the tunnel", self.hub_rtt);
+        registry.register("drops", "Packets dropped by the datapath, by reason", self.drops);
+        registry.register("datapath_events", "Other counters of the datapath, by name", self.datapath_events);
+        registry.register("sent_bytes", "Overlay octets sent to peers", self.bytes_sent);
+        registry.register("received_bytes", "Overlay octets received from peers", self.bytes_received);
+        registry.register("sent_packets", "Overlay packets sent to peers", self.packets_sent);
+        registry.register("received_packets", "Overlay packets received from peers", self.packets_received);
+    }
+}

@@ -1,0 +1,76 @@
+//! Removes everything the agent ever made on this machine: interfaces with their routes and neighbours, protected
+//! prefixes, kernel switches, files. Goes on when one step fails, and says what is left.
+
+use crate::datapath::Process;
+use crate::kernel::Kernel;
+use crate::kernel::sysctl::Memory;
+use crate::state::StateDir;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::{fs, io};
+
+/// Removes everything. Returns what could not be removed, in words.
+pub async fn run(run_dir: &Path, state_dir: &Path) -> Vec<String> {
+    let mut left = Vec::new();
+    let process = Process {
+        socket: run_dir.join("datapath.sock"),
+        binary: Path::new("").to_owned(),
+        log: run_dir.join("datapath.log"),
+    };
+    note(&mut left, "datapath", process.stop().await);
+    match Kernel::open() {
+        Ok(kernel) => remove_from_kernel(&kernel, state_dir, &mut left).await,
+        Err(error) => left.push(error.to_string()),
+    }
+    if state_dir.exists() {
+        note(&mut left, "kernel switches", Memory::new(state_dir).restore());
+    }
+    for name in ["agent.sock", "agent.lock", "datapath.sock", "datapath.log"] {
+        note(&mut left, name, gone(fs::remove_file(run_dir.join(name))));
+    }
+    note(&mut left, "run directory", gone(fs::remove_dir(run_dir)));
+    // While something is left, the state directory says what.
+    if left.is_empty() {
+        note(&mut left, "state directory", gone(fs::remove_dir_all(state_dir)));
+    }
+    left
+}
+
+async fn remove_from_kernel(kernel: &Kernel, state_dir: &Path, left: &mut Vec<String>) {
+    // By what is remembered, and by the link-layer address that only our interfaces have.
+    let mut interfaces = BTreeSet::new();
+    if state_dir.exists() {
+        match StateDir::open(state_dir).and_then(|s| s.interfaces()) {
+            Ok(remembered) => interfaces.extend(remembered),
+            Err(error) => left.push(format!("{}: {error}", state_dir.display())),
+        }
+    }
+    match kernel.links().await {
+        Ok(links) => interfaces.extend(links.into_iter().filter(|l| l.is_tunnel()).map(|l| l.name)),
+        Err(error) => left.push(error.to_string()),
+    }
+    for interface in interfaces {
+        note(left, &interface, kernel.delete_link(&interface).await);
+    }
+    match kernel.protected().await {
+        Ok(prefixes) => {
+            for prefix in prefixes {
+                note(left, &prefix.to_string(), kernel.unprotect(prefix).await);
+            }
+        }
+        Err(error) => left.push(error.to_string()),
+    }
+}
+
+fn note<E: std::fmt::Display>(left: &mut Vec<String>, what: &str, outcome: Result<(), E>) {
+    if let Err(error) = outcome {
+        left.push(format!("{what}: {error}"));
+    }
+}
+
+fn gone(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
