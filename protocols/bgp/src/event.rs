@@ -91,7 +91,8 @@ pub enum Event {
         /// Why.
         reason: DownReason,
     },
-    /// A route was not believed. Told for the first few of a session only; all are counted.
+    /// A route was not believed. Told for the first few of a session only; all are counted. Routes that come back to
+    /// where they began are not worth telling.
     Refused {
         /// Who announced it.
         neighbour: IpAddr,

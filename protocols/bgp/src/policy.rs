@@ -40,8 +40,8 @@ pub enum Refusal {
     /// The tunnel network itself, or a part of it.
     #[error("part of the tunnel network")]
     TunnelNetwork,
-    /// Our own, or a part of it.
-    #[error("part of a prefix that this node announces")]
+    /// Our own; on a spoke also a part of it.
+    #[error("this node announces it itself")]
     Own,
     /// Our ASN is in the path (RFC 4271 §9.1.2).
     #[error("our ASN is in the path")]
@@ -58,6 +58,13 @@ pub enum Refusal {
     /// The next hop is ourselves.
     #[error("next hop is this node")]
     OwnNextHop,
+}
+
+impl Refusal {
+    /// Does it happen in good order, when routes come back to where they began?
+    pub(crate) const fn is_echo(self) -> bool {
+        matches!(self, Self::AsLoop | Self::ReflectionLoop | Self::OwnNextHop)
+    }
 }
 
 /// The neighbour on the other side of a policy decision.
@@ -81,8 +88,8 @@ pub(crate) fn import(
     attributes: &Attributes,
     filter: &dyn ImportFilter,
 ) -> Result<(), Refusal> {
-    sound_prefix(config, prefix)?;
     sound_path(config, from, attributes)?;
+    sound_prefix(config, prefix)?;
     if config.local_addresses.contains(&attributes.next_hop) {
         return Err(Refusal::OwnNextHop);
     }
@@ -110,7 +117,9 @@ fn sound_prefix(config: &Config, prefix: IpNet) -> Result<(), Refusal> {
     if config.networks.iter().any(|network| network.contains(&prefix)) {
         return Err(Refusal::TunnelNetwork);
     }
-    if config.announce.iter().any(|own| own.contains(&prefix)) {
+    // A hub may announce a prefix that stands for those of its spokes.
+    let is_own = |own: &IpNet| *own == prefix || (config.role == Role::Spoke && own.contains(&prefix));
+    if config.announce.iter().any(is_own) {
         return Err(Refusal::Own);
     }
     Ok(())

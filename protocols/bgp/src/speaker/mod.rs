@@ -95,7 +95,8 @@ impl Speaker {
         self.settle(now);
     }
 
-    /// Ends all sessions in good order (RFC 4486, administrative shutdown): neighbours drop our routes at once.
+    /// Ends all sessions in good order (RFC 4486, administrative shutdown): neighbours drop our routes at once, and so
+    /// do we theirs.
     pub fn shutdown(&mut self, now: Instant) {
         for address in self.neighbours.keys().copied().collect::<Vec<_>>() {
             if let Some(neighbour) = self.neighbours.get_mut(&address) {
@@ -104,7 +105,9 @@ impl Speaker {
             for connection in self.connections_of(address) {
                 self.end(now, connection, DownReason::Sent(Notification::SHUTDOWN));
             }
+            self.forget_stale(now, address);
         }
+        self.settle(now);
     }
 
     /// Replaces the prefixes we announce.

@@ -113,7 +113,7 @@ impl Speaker {
         for (attributes, prefixes) in update.announced {
             for prefix in prefixes.into_iter().filter(|p| families.contains(Family::of(*p))) {
                 let refused = policy::import(&self.config, &party, prefix, &attributes, filter).err();
-                if let Some(reason) = refused {
+                if let Some(reason) = refused.filter(|reason| !reason.is_echo()) {
                     neighbour.refused += 1;
                     if neighbour.may_complain() {
                         self.io.events.push_back(Event::Refused { neighbour: address, prefix, reason });

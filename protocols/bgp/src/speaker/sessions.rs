@@ -17,6 +17,11 @@ use std::time::Duration;
 /// How long a neighbour that announced too much is not spoken to.
 const PENALTY: Duration = Duration::from_secs(60);
 
+/// Two connections that meet within this time collide, even if one of them is established here already: it may not
+/// be at the peer, and both sides must choose the same (RFC 4271 §8.1.1, CollisionDetectEstablishedState). Later, a
+/// second connection is a sign of a restart, if the peer says so.
+const COLLISION_TIME: Duration = Duration::from_secs(3);
+
 /// Why a connection is not accepted; the driver closes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AcceptError {
@@ -137,12 +142,14 @@ impl Speaker {
         let Some(peer) = new.peer() else { return };
         let other = neighbour.sessions.iter().find(|s| s.id != connection);
         let verdict = other.and_then(|old| {
-            if let Some(agreed) = old.established() {
+            old.peer()?;
+            if let Some(agreed) = old.established()
+                && now.since(neighbour.since) >= COLLISION_TIME
+            {
                 //= rfc4724#4.2: a restarted peer's new connection replaces the one it had
                 let restarted = peer.graceful.is_some_and(|g| g.restarting) && agreed.open.graceful.is_some();
                 return Some(if restarted { (old.id, DownReason::Replaced) } else { (new.id, collision) });
             }
-            old.peer()?;
             //= rfc4271#6.8: the connection of the higher identifier (RFC 6286: then the higher ASN) is kept
             let ours_wins = (self.config.router_id, self.config.asn) > (peer.router_id, peer.asn);
             let keep_new = old.active == new.active || new.active == ours_wins;

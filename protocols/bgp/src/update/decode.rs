@@ -153,12 +153,13 @@ impl Reading {
 
     fn all(&mut self, mut rest: &[u8]) -> Result<(), Notification> {
         while !rest.is_empty() {
-            let Some((flags, code, value, whole, after)) = cut(rest) else {
+            let Some((raw, after)) = Raw::cut(rest) else {
                 //= rfc7606#4: an attribute that overruns the list: take the routes as withdrawn
                 self.withdraw.get_or_insert_with(|| "attribute overruns the list".to_owned());
                 return Ok(());
             };
             rest = after;
+            let code = raw.code;
             if !self.seen.first(code) {
                 //= rfc7606#3: MP attributes twice reset the session, of others the first counts
                 if matches!(code, code::MP_REACH | code::MP_UNREACH) {
@@ -166,7 +167,7 @@ impl Reading {
                 }
                 continue;
             }
-            match self.one(flags, code, value, whole) {
+            match self.one(&raw) {
                 Ok(()) => {}
                 Err(Damage::Discard) => {
                     self.discarded.get_or_insert_with(|| format!("attribute {code} discarded"));
@@ -180,7 +181,8 @@ impl Reading {
         Ok(())
     }
 
-    fn one(&mut self, flags: u8, code: u8, value: &[u8], whole: &[u8]) -> Result<(), Damage> {
+    fn one(&mut self, raw: &Raw<'_>) -> Result<(), Damage> {
+        let Raw { flags, code, value, whole } = *raw;
         match code {
             code::MP_REACH => self.mp_reach(flags, value),
             code::MP_UNREACH => self.mp_unreach(flags, value),
@@ -191,6 +193,8 @@ impl Reading {
             // Only between a speaker with four-octet ASNs and one without (RFC 6793 §4.1).
             code::AS4_PATH | code::AS4_AGGREGATOR if self.dialect.asn4 => Err(Damage::Discard),
             code::AS4_AGGREGATOR => Ok(()),
+            // The library would pass over what follows the four octets.
+            code::ORIGINATOR_ID if value.len() != 4 => Err(Damage::Withdraw),
             code::ORIGIN..=code::CLUSTER_LIST | code::AS4_PATH => self.known(code, whole),
             _ => self.unknown(flags, code, value),
         }
@@ -307,8 +311,8 @@ impl Reading {
             return Err(Damage::Reset(Notification::UNRECOGNIZED_WELL_KNOWN.with(&[flags, code])));
         }
         let sound = match code {
-            code::EXTENDED_COMMUNITIES => !value.is_empty() && value.len() % 8 == 0,
-            code::LARGE_COMMUNITIES => !value.is_empty() && value.len() % 12 == 0,
+            code::EXTENDED_COMMUNITIES => !value.is_empty() && value.len().is_multiple_of(8),
+            code::LARGE_COMMUNITIES => !value.is_empty() && value.len().is_multiple_of(12),
             _ => true,
         };
         if !sound {
@@ -402,17 +406,30 @@ impl Reading {
     }
 }
 
-/// The first attribute: flags, code, value, its whole octets, and what follows.
-fn cut(bytes: &[u8]) -> Option<(u8, u8, &[u8], &[u8], &[u8])> {
-    let (flags, code, header, length) = match bytes {
-        [flags, code, high, low, ..] if flags & EXTENDED_LENGTH != 0 => {
-            (*flags, *code, 4, usize::from(u16::from_be_bytes([*high, *low])))
-        }
-        [flags, code, length, ..] if flags & EXTENDED_LENGTH == 0 => (*flags, *code, 3, usize::from(*length)),
-        _ => return None,
-    };
-    let (whole, after) = bytes.split_at_checked(header + length)?;
-    Some((flags, code, whole.get(header..)?, whole, after))
+/// An attribute, cut out.
+struct Raw<'a> {
+    flags: u8,
+    code: u8,
+    value: &'a [u8],
+    /// Flags, code and length as well.
+    whole: &'a [u8],
+}
+
+impl<'a> Raw<'a> {
+    /// The first attribute of the list, and the rest.
+    fn cut(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (flags, code, header, length) = match bytes {
+            [flags, code, high, low, ..] if flags & EXTENDED_LENGTH != 0 => {
+                (*flags, *code, 4, usize::from(u16::from_be_bytes([*high, *low])))
+            }
+            [flags, code, length, ..] if flags & EXTENDED_LENGTH == 0 => {
+                (*flags, *code, 3, usize::from(*length))
+            }
+            _ => return None,
+        };
+        let (whole, rest) = bytes.split_at_checked(header + length)?;
+        Some((Self { flags, code, value: whole.get(header..)?, whole }, rest))
+    }
 }
 
 /// RFC 4760 §3, RFC 2545 §3 (a link-local address may follow; it is of no use on a tunnel), RFC 8950 §4.

@@ -12,6 +12,8 @@
 
 mod decode;
 mod encode;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use decode::decode;
 pub(crate) use encode::{announce, end_of_rib, withdraw};
