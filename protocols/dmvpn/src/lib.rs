@@ -3,15 +3,32 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+mod checkpoint;
 pub mod config;
+mod explain;
+mod guard;
+mod hub;
+mod limits;
+mod nat;
+mod next_hop;
+mod outside;
+mod peer;
+mod peers;
+mod probe;
+mod reconfigure;
+mod registered;
+mod resting;
 mod routes;
 mod shortcut;
 mod slots;
 mod timer;
 mod tunnel;
 pub mod view;
+mod world;
 
 pub use action::{Action, Activity, Event, Input, PeerEntry, RouteTarget, SourceCheck};
+pub use checkpoint::RestoreError;
 pub use config::{Config, HubConfig, NhrpConfig, Phase, StaticPeer};
-pub use shortcut::Resting;
-pub use tunnel::{Clear, RestoreError, Standing, Tunnel};
+pub use outside::Standing;
+pub use resting::Resting;
+pub use tunnel::{Clear, Tunnel};

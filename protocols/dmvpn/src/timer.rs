@@ -13,8 +13,6 @@ pub(crate) enum Timer {
     Shortcut(IpNet),
     /// When to tell the datapath the multicast list that has changed meanwhile.
     Multicast,
-    /// When to forget whom a Traffic Indication was sent to.
-    Indications,
 }
 
 /// The timers that are set: at most one moment each.

@@ -1,14 +1,35 @@
-//! The engine of one tunnel.
+//! The engine of one tunnel: composes NHRP, claims, the route mirror and the peers, and drives their timers.
 
-use crate::action::{Action, Event, Input};
-use crate::config::Config;
+use crate::action::{Action, Activity, Event, Input, SourceCheck};
+use crate::config::{Config, Phase};
+use crate::hub::Hubs;
+use crate::outside::{Outside, Standing};
+use crate::peer::{Answer, Peer};
+use crate::peers::Peers;
+use crate::registered::MULTICAST_PACE;
 use crate::routes::Routes;
-use crate::view::{CacheView, HubView, PathView, PeerView, ShortcutView, Way};
+use crate::shortcut::Shortcuts;
+use crate::timer::{Timer, Timers};
+use crate::world::World;
+use crate::RouteTarget;
 use claims::Policy;
 use ipnet::IpNet;
+use nhrp::{Environment, Node};
+use packet::probe::{Kind, Probe};
 use packet::{Instant, Path, PeerId};
-use std::collections::{BTreeMap, VecDeque};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Duration;
+
+/// GRE protocol type of NHRP.
+const GRE_NHRP: u16 = 0x2001;
+const GRE_IPV4: u16 = 0x0800;
+const GRE_IPV6: u16 = 0x86dd;
+
+/// Withdrawals are given this long to be acknowledged at a shutdown.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The engine of one tunnel.
 ///
@@ -16,11 +37,23 @@ use std::net::IpAddr;
 /// empty, then ask [`Tunnel::poll_timeout`] when to call [`Tunnel::handle_timeout`]. Actions are carried out strictly
 /// in order, each before the next is begun.
 pub struct Tunnel {
-    config: Config,
-    policy: Policy,
-    routes: Routes,
-    actions: VecDeque<Action>,
-    events: VecDeque<Event>,
+    pub(crate) config: Config,
+    pub(crate) policy: Policy,
+    pub(crate) routes: Routes,
+    pub(crate) node: Node,
+    pub(crate) peers: Peers,
+    pub(crate) hubs: Hubs,
+    pub(crate) shortcuts: Shortcuts,
+    pub(crate) outside: Outside,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) timers: Timers,
+    /// Our number for probes.
+    pub(crate) token: u64,
+    /// The opaque number of the next probe.
+    pub(crate) next_probe: u64,
+    random: StdRng,
+    multicast_told: Instant,
+    stop_by: Option<Instant>,
 }
 
 /// What to clear on request.
@@ -34,81 +67,94 @@ pub enum Clear {
     Registrations,
 }
 
-/// A checkpoint could not be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RestoreError {
-    /// Written by another version, or damaged.
-    #[error("the checkpoint can't be read")]
-    Unreadable,
-    /// Written for another identity or other tunnel addresses.
-    #[error("the checkpoint is of another station")]
-    OtherStation,
-}
-
-/// Everything that the datapath and the kernel were told and that still stands: what a restarted control process
-/// compares with what it finds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// Rows of the peer table.
-    pub peers: BTreeMap<PeerId, crate::PeerEntry>,
-    /// Permanent neighbours; `None`: by the hub.
-    pub neighbours: BTreeMap<IpAddr, Option<PeerId>>,
-    /// Shortcut routes.
-    pub routes: BTreeMap<IpNet, IpAddr>,
-    /// Who carries what has no direct path.
-    pub by_hub: Option<PeerId>,
-    /// Who receives multicast.
-    pub multicast: Vec<PeerId>,
-}
-
 impl Tunnel {
     /// An engine that knows nobody yet. `seed` must be random; `first_request_id` must lie ahead of every request ID
     /// that this station used before (RFC 2332 §5.2.3).
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32], now: Instant, first_request_id: u32) -> Self {
-        let _ = (seed, now, first_request_id);
+        let mut random = StdRng::from_seed(seed);
+        let token = random.next_u64();
+        let mut node_seed = [0; 32];
+        random.fill_bytes(&mut node_seed);
+        let node = Node::new(station(&config, token), node_seed, first_request_id);
+        let mut tunnel = Self::around(config, node, token, random);
+        for hub in tunnel.config.hubs.clone() {
+            tunnel.add_hub(now, &hub);
+        }
+        for peer in tunnel.config.static_peers.clone() {
+            tunnel.add_static(now, &peer);
+        }
+        tunnel.settle(now);
+        tunnel
+    }
+
+    /// An engine around this station, with nobody in it.
+    pub(crate) fn around(config: Config, node: Node, token: u64, random: StdRng) -> Self {
         let policy = Policy::new(config.networks.clone(), config.admission.clone());
-        Self { config, policy, routes: Routes::default(), actions: VecDeque::new(), events: VecDeque::new() }
+        let mut tunnel = Self {
+            policy,
+            routes: Routes::default(),
+            node,
+            peers: Peers::default(),
+            hubs: Hubs::default(),
+            shortcuts: Shortcuts::default(),
+            outside: Outside::default(),
+            events: VecDeque::new(),
+            timers: Timers::default(),
+            token,
+            next_probe: 0,
+            random,
+            multicast_told: Instant::ZERO,
+            stop_by: None,
+            config,
+        };
+        tunnel.own_routes();
+        tunnel
     }
 
-    /// The engine that wrote `checkpoint`, as it was. It emits no action for what still stands ([`Self::standing`]);
-    /// paths that carry are probed at once. Tell it the kernel's routes before anything else.
-    ///
-    /// # Errors
-    /// The checkpoint can't be used; make a new engine.
-    pub fn restore(
-        config: Config,
-        checkpoint: &[u8],
-        seed: [u8; 32],
-        now: Instant,
-    ) -> Result<Self, RestoreError> {
-        let _ = checkpoint;
-        Ok(Self::new(config, seed, now, 0))
-    }
-
-    /// What [`Self::restore`] needs. Take one after every drain.
-    #[must_use]
-    pub fn checkpoint(&self, now: Instant) -> Vec<u8> {
-        let _ = now;
-        Vec::new()
+    /// A seed for a part of the engine.
+    pub(crate) fn seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.random.fill_bytes(&mut seed);
+        seed
     }
 
     /// Something happened outside.
     pub fn handle_input(&mut self, now: Instant, input: Input) {
-        let _ = now;
-        if let Input::Route { prefix, target } = input {
-            self.routes.set(prefix, target);
+        match input {
+            Input::Nhrp { path, payload } => {
+                if let Err(e) = self.with_node(|node, world| node.handle_packet(now, path, &payload, world)) {
+                    tracing::debug!(%path, error = %e, "NHRP message dropped");
+                }
+            }
+            Input::Echo { path, packet } => self.echo(now, path, &packet),
+            Input::NextHopWanted { address } => self.next_hop_wanted(now, address),
+            Input::Hairpin { from, to, head } => self.hairpinned(now, from, to, &head),
+            Input::Activity(moved) => moved.into_iter().for_each(|a| self.active(now, a)),
+            Input::Route { prefix, target } => self.route_changed(now, prefix, target),
+            Input::HubPaths { hub, paths } => self.hub_paths(now, hub, paths),
+            Input::UnderlayAddress(address) => self.underlay_changed(now, address),
         }
+        self.settle(now);
     }
 
     /// The moment of [`Self::poll_timeout`] has come. Calling it early does no harm.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        self.with_node(|node, world| node.handle_timeout(now, world));
+        self.settle(now);
+        while let Some(timer) = self.timers.expired(now) {
+            match timer {
+                Timer::Peer(id) => self.drive(now, id),
+                Timer::Shortcut(prefix) => self.shortcut_due(now, prefix),
+                Timer::Multicast => self.tell_multicast(now),
+            }
+        }
+        self.settle(now);
     }
 
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.outside.poll()
     }
 
     /// The next thing to tell people.
@@ -119,42 +165,47 @@ impl Tunnel {
     /// When [`Self::handle_timeout`] must be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-
-    /// The configuration changed: touches only what did.
-    pub fn reconfigure(&mut self, now: Instant, config: Config) {
-        let _ = now;
-        self.config = config;
+        self.node.poll_timeout().into_iter().chain(self.timers.next()).chain(self.stop_by).min()
     }
 
     /// Clears `what` on request.
     pub fn clear(&mut self, now: Instant, what: Clear) {
-        let _ = (now, what);
+        match what {
+            Clear::Shortcuts => self.clear_shortcuts(now, None),
+            Clear::Shortcut(address) => self.clear_shortcuts(now, Some(address)),
+            Clear::Registrations => {
+                let hubs: Vec<_> = self.hubs.iter().map(|h| h.id).collect();
+                hubs.into_iter().for_each(|id| self.node.register_now(now, id));
+            }
+        }
+        self.settle(now);
     }
 
     /// Deregisters from every hub and withdraws every answer. Drive the engine until [`Self::is_shut_down`], at most
-    /// a few seconds.
+    /// a few seconds; paths are received from until the end.
     pub fn shutdown(&mut self, now: Instant) {
-        let _ = now;
+        self.clear_shortcuts(now, None);
+        self.node.deregister(now);
+        self.stop_by = Some(now + GOODBYE);
+        self.settle(now);
     }
 
     /// Is there nothing left to wait for after [`Self::shutdown`]?
     #[must_use]
-    pub fn is_shut_down(&self) -> bool {
-        true
+    pub fn is_shut_down(&self, now: Instant) -> bool {
+        self.stop_by.is_some_and(|by| now >= by)
     }
 
     /// The NHRP request ID to be kept across restarts.
     #[must_use]
-    pub fn request_id(&self) -> u32 {
-        0
+    pub const fn request_id(&self) -> u32 {
+        self.node.request_id()
     }
 
     /// What was told to the datapath and the kernel and still stands.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        Standing::default()
+    pub const fn standing(&self) -> &Standing {
+        &self.outside.standing
     }
 
     /// Who may claim what; for the import filter of BGP.
@@ -163,55 +214,363 @@ impl Tunnel {
         &self.policy
     }
 
+    /// The station within, for its cache and its counters.
+    #[must_use]
+    pub const fn nhrp(&self) -> &Node {
+        &self.node
+    }
+
     /// The identity that the peer with this tunnel address asserts; `None`: unknown, or foreign.
     #[must_use]
     pub fn identity_of(&self, address: IpAddr) -> Option<&str> {
-        let _ = address;
-        None
+        self.peers.get(self.peers.by_address(address)?)?.identity.as_deref()
     }
 
-    /// The NBMA address in use that a route to `prefix` over the tunnel would cover: such a route must be refused.
-    #[must_use]
-    pub fn would_recurse(&self, prefix: IpNet) -> Option<IpAddr> {
-        let _ = prefix;
-        None
-    }
-
-    /// Every peer.
-    #[must_use]
-    pub fn peers(&self) -> Vec<PeerView> {
-        Vec::new()
-    }
-
-    /// Every hub we register with, best first.
-    #[must_use]
-    pub fn hubs(&self) -> Vec<HubView> {
-        Vec::new()
-    }
-
-    /// Every shortcut, also those that are wanted or rest.
-    #[must_use]
-    pub fn shortcuts(&self) -> Vec<ShortcutView> {
-        Vec::new()
-    }
-
-    /// The NHRP cache.
-    #[must_use]
-    pub fn cache(&self) -> Vec<CacheView> {
-        Vec::new()
-    }
-
-    /// Which way a packet to `destination` goes now, and why.
-    #[must_use]
-    pub fn explain_path(&self, now: Instant, destination: IpAddr) -> PathView {
-        let _ = (now, self.routes.route(destination));
-        PathView { destination, prefix: None, next_hop: None, way: Way::Local }
-    }
-
-    /// By which peer a message from `path` came.
+    /// The peer that packets from `path` are taken to come from.
     #[must_use]
     pub fn peer_of(&self, path: Path) -> Option<PeerId> {
-        let _ = path;
-        None
+        self.peers.by_path(path)
+    }
+
+    // ---- inputs
+
+    /// A probe that the datapath did not answer itself, or an answer to one of ours.
+    fn echo(&mut self, now: Instant, path: Path, packet: &[u8]) {
+        let Some(probe) = Probe::parse(packet) else { return };
+        if !self.config.addresses.contains(&probe.destination) {
+            return;
+        }
+        let Some(id) = self.peers.by_address(probe.source) else { return };
+        let Some(token) = self.peers.get(id).map(|p| self.token_with(p)) else { return };
+        if token != probe.token {
+            return;
+        }
+        match probe.kind {
+            Kind::Request => self.probed(now, id, path, &probe),
+            Kind::Reply => {
+                let Some(peer) = self.peers.get_mut(id) else { return };
+                match peer.answered(now, probe.opaque, path) {
+                    Answer::Counted(Some(verdict)) => self.decided(now, id, verdict),
+                    Answer::Elsewhere if self.may_claim(now, path, id) => {
+                        if let Some(peer) = self.peers.get_mut(id) {
+                            peer.reflect(now, path);
+                        }
+                    }
+                    Answer::Counted(None) | Answer::Unknown | Answer::Elsewhere => {}
+                }
+                self.touch(now, id);
+            }
+        }
+    }
+
+    /// A peer's probe came by a path that the datapath does not know as its own.
+    fn probed(&mut self, now: Instant, id: PeerId, path: Path, probe: &Probe) {
+        let Some(peer) = self.peers.get(id) else { return };
+        if peer.token.is_none() {
+            return;
+        }
+        // Who registered with us is reached as it registered. If its NAT has given it another port, silence tells
+        // it so, and it registers again.
+        if peer.has_role() && peer.paths().all(|p| p != path) {
+            return;
+        }
+        if !self.may_claim(now, path, id) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        if !peer.has_role() && !peer.reflect(now, path) {
+            return;
+        }
+        self.touch(now, id);
+        self.transmit_probe(path, &probe.reply());
+    }
+
+    /// Packets were moved.
+    fn active(&mut self, now: Instant, activity: Activity) {
+        let Some(peer) = self.peers.get_mut(activity.peer) else { return };
+        if activity.sent > 0 {
+            peer.sent = now;
+        }
+        if activity.received > 0 {
+            peer.received = now;
+        }
+        self.retime_peer(now, activity.peer);
+    }
+
+    /// A kernel route appeared, changed or went.
+    fn route_changed(&mut self, now: Instant, prefix: IpNet, target: Option<RouteTarget>) {
+        let ours = |target| matches!(target, Some(RouteTarget::Local | RouteTarget::OffOverlay));
+        let was = ours(self.routes.covering(prefix));
+        self.routes.set(prefix, target);
+        self.own_routes();
+        let is = ours(self.routes.covering(prefix));
+        if was && !is {
+            // What was answered for it is no longer so.
+            self.node.withdraw(now, prefix);
+        }
+        if ours(target) && prefix.prefix_len() > 0 {
+            self.routed_elsewhere(now, prefix);
+        }
+    }
+
+    /// The tunnel's own network and addresses are known whatever the kernel says, also before it says anything.
+    pub(crate) fn own_routes(&mut self) {
+        for network in &self.config.networks {
+            if self.routes.get(*network).is_none() {
+                self.routes.set(*network, Some(RouteTarget::Overlay(None)));
+            }
+        }
+        for address in &self.config.addresses {
+            self.routes.set((*address).into(), Some(RouteTarget::Local));
+        }
+    }
+
+    /// Our own underlay address changed: everybody must learn of it, and every path must prove itself again.
+    pub(crate) fn underlay_changed(&mut self, now: Instant, address: IpAddr) {
+        if self.config.nbma_address == address {
+            return;
+        }
+        self.config.nbma_address = address;
+        self.node.set_nbma_address(now, address);
+        for id in self.peers.ids() {
+            if let Some(peer) = self.peers.get_mut(id)
+                && (!peer.has_role() || peer.hub.is_some())
+            {
+                peer.suspect(now);
+            }
+            self.touch(now, id);
+        }
+    }
+
+    // ---- NHRP
+
+    /// Calls the station with a look at the rest of the engine.
+    pub(crate) fn with_node<T>(&mut self, call: impl FnOnce(&mut Node, &dyn Environment) -> T) -> T {
+        let world =
+            World { config: &self.config, policy: &self.policy, routes: &self.routes, hubs: &self.hubs };
+        call(&mut self.node, &world)
+    }
+
+    /// Carries out what the station wants, until it wants nothing more; then what was put off until now.
+    pub(crate) fn settle(&mut self, now: Instant) {
+        loop {
+            while let Some(message) = self.node.poll_transmit() {
+                self.outside.transmit(message.path, GRE_NHRP, message.payload);
+            }
+            let Some(event) = self.node.poll_event() else { break };
+            self.learnt(now, event);
+        }
+        if self.timers.is_set(Timer::Multicast) && now.since(self.multicast_told) >= MULTICAST_PACE {
+            self.tell_multicast(now);
+        }
+    }
+
+    fn learnt(&mut self, now: Instant, event: nhrp::Event) {
+        use nhrp::Event as Nhrp;
+        match event {
+            Nhrp::NhsUp { nhs, protocol_address, path, info, observed } => {
+                self.nhs_up(now, nhs, protocol_address, path, &info, observed);
+            }
+            Nhrp::NhsDown { nhs, reason } => self.nhs_down(now, nhs, reason),
+            Nhrp::RegistrationRefused { nhs, protocol_address, code } => {
+                let hub = self.hubs.get(nhs).map(|h| h.name.clone()).unwrap_or_default();
+                if code == 14 {
+                    self.events.push_back(Event::AddressConflict { address: protocol_address, hub });
+                }
+            }
+            Nhrp::Registered { info, prefix, expires, moved_from, new } => {
+                self.registered(now, &info, prefix, expires, moved_from, new);
+            }
+            Nhrp::Unregistered { protocol_address, reason } => self.unregistered(now, protocol_address, reason),
+            Nhrp::RegistrationDenied { protocol_address, path, code, reason } => {
+                let reason = format!("{reason} (code {code})");
+                self.events.push_back(Event::RegistrationDenied { address: protocol_address, path, reason });
+            }
+            Nhrp::Resolved { id, destination, prefix, peer, holding_time } => {
+                self.resolved(now, id, destination, prefix, &peer, holding_time);
+            }
+            Nhrp::ResolutionFailed { id, reason, .. } => self.unresolved(now, id, &reason),
+            Nhrp::Asked { peer, holding_time, .. } => self.asked(now, &peer, holding_time),
+            Nhrp::Purged { prefix, by } => self.purged(now, prefix, by),
+            Nhrp::Indicated { source, destination, path } => self.indicated(now, source, destination, path),
+            Nhrp::PeerError { code, from } => tracing::debug!(%from, code, "NHRP error about something we sent"),
+        }
+    }
+
+    // ---- peers
+
+    /// A new peer; one that matters less goes when there are too many.
+    pub(crate) fn create_peer(&mut self, now: Instant) -> Option<PeerId> {
+        if let Some(victim) = self.peers.victim() {
+            self.remove_peer(now, victim);
+        }
+        self.peers.create(now)
+    }
+
+    /// `address` names `id` from now on; nobody else.
+    pub(crate) fn bind_address(&mut self, now: Instant, address: IpAddr, id: PeerId) {
+        if let Some(before) = self.peers.bind(address, id) {
+            if let Some(p) = self.peers.get_mut(before) {
+                p.registrations.retain(|(a, _)| *a != address);
+                if !p.has_role() {
+                    p.take_back(now);
+                }
+            }
+            self.abandon(now, before, "another peer has its tunnel address");
+            self.touch(now, before);
+        }
+    }
+
+    /// `path` leads to `id` from now on, whoever had it.
+    pub(crate) fn own_path(&mut self, now: Instant, path: Path, id: PeerId) {
+        let Some(owner) = self.peers.by_path(path).filter(|owner| *owner != id) else { return };
+        let carried = self.peers.get_mut(owner).is_some_and(|p| p.lose_path(now, path));
+        self.peers.forget_path(path, owner);
+        if carried {
+            self.abandon(now, owner, "another peer has registered from its address");
+        }
+        self.touch(now, owner);
+    }
+
+    /// May a message (or a probe) make `path` lead to `id`? Not if it is another's for certain.
+    pub(crate) fn may_claim(&mut self, now: Instant, path: Path, id: PeerId) -> bool {
+        match self.peers.by_path(path).filter(|owner| *owner != id) {
+            None => true,
+            Some(owner) => {
+                let certain = self.peers.get(owner).is_some_and(|p| p.has_role() || p.direct() == Some(path));
+                if !certain {
+                    self.own_path(now, path, id);
+                }
+                !certain
+            }
+        }
+    }
+
+    /// Something about a peer changed: its row, its paths' index and its timer follow.
+    pub(crate) fn touch(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.get(id) else { return };
+        let row = peer.row(self.sources(peer));
+        let known = self.outside.standing.peers.get(&id);
+        let gone: Vec<Path> = known
+            .map(|old| old.receive.iter().copied().filter(|p| !row.receive.contains(p)).collect())
+            .unwrap_or_default();
+        for path in gone {
+            self.peers.forget_path(path, id);
+        }
+        for path in &row.receive {
+            self.peers.index_path(*path, id);
+        }
+        self.outside.set_peer(id, row);
+        self.retime_peer(now, id);
+    }
+
+    pub(crate) fn retime_peer(&mut self, now: Instant, id: PeerId) {
+        if let Some(peer) = self.peers.get(id) {
+            self.timers.set(Timer::Peer(id), peer.wake(now));
+        }
+    }
+
+    pub(crate) fn multicast_changed(&mut self) {
+        if !self.timers.is_set(Timer::Multicast) {
+            self.timers.set(Timer::Multicast, self.multicast_told + MULTICAST_PACE);
+        }
+    }
+
+    fn tell_multicast(&mut self, now: Instant) {
+        self.timers.stop(Timer::Multicast);
+        self.multicast_told = now;
+        let members = self.multicast_members();
+        self.outside.set_multicast(members);
+    }
+
+    /// A peer's timer.
+    fn drive(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let (mut due, next) = (Vec::new(), &mut self.next_probe);
+        let verdict = peer.handle_timeout(now, |path| {
+            *next = next.wrapping_add(1);
+            due.push((path, *next));
+            *next
+        });
+        peer.drop_drained(now);
+        if peer.is_over(now) {
+            return self.remove_peer(now, id);
+        }
+        for (path, opaque) in due {
+            self.probe(id, path, opaque);
+        }
+        if let Some(verdict) = verdict {
+            self.decided(now, id, verdict);
+        }
+        self.touch(now, id);
+    }
+
+    fn remove_peer(&mut self, now: Instant, id: PeerId) {
+        self.abandon(now, id, "there are too many peers");
+        self.timers.stop(Timer::Peer(id));
+        self.peers.remove(now, id);
+        self.outside.remove_peer(id);
+    }
+
+    /// Sends a probe to a peer over one of its paths.
+    fn probe(&mut self, id: PeerId, path: Path, opaque: u64) {
+        let Some(peer) = self.peers.get(id) else { return };
+        let own = &self.config.addresses;
+        let pair = own
+            .iter()
+            .find_map(|a| Some((*a, *peer.addresses.iter().find(|b| a.is_ipv4() == b.is_ipv4())?)));
+        let Some((source, destination)) = pair else { return };
+        let token = self.token_with(peer);
+        self.transmit_probe(path, &Probe { kind: Kind::Request, source, destination, token, opaque });
+    }
+
+    fn transmit_probe(&mut self, path: Path, probe: &Probe) {
+        let protocol = if probe.destination.is_ipv4() { GRE_IPV4 } else { GRE_IPV6 };
+        self.outside.transmit(path, protocol, probe.to_vec());
+    }
+
+    /// The number that probes between us and a peer carry.
+    fn token_with(&self, peer: &Peer) -> u64 {
+        self.token ^ peer.token.unwrap_or(0)
+    }
+
+    /// Which inner source addresses a peer may send from.
+    fn sources(&self, peer: &Peer) -> SourceCheck {
+        if peer.hub.is_some() {
+            return SourceCheck::Any; // It carries everybody's.
+        }
+        if peer.fixed {
+            return match self.config.static_peers.iter().find(|s| peer.addresses.contains(&s.tunnel_address)) {
+                Some(s) if !self.config.admission.is_empty() => {
+                    let own = peer.addresses.iter().map(|a| IpNet::from(*a));
+                    SourceCheck::Only(own.chain(s.prefixes.iter().copied()).collect())
+                }
+                _ => SourceCheck::Any,
+            };
+        }
+        match self.policy.sources(peer.identity.as_deref(), &peer.addresses) {
+            Some(sources) => SourceCheck::Only(sources),
+            None => SourceCheck::Any,
+        }
+    }
+}
+
+/// The NHRP station of a tunnel.
+pub(crate) fn station(config: &Config, token: u64) -> nhrp::Config {
+    nhrp::Config {
+        protocol_addresses: config.addresses.clone(),
+        nbma_address: config.nbma_address,
+        udp_port: Some(config.udp_port),
+        identity: config.identity.clone(),
+        token,
+        holding_time: config.nhrp.holding_time,
+        authentication: config.nhrp.authentication.clone(),
+        unique: config.nhrp.unique,
+        mtu: config.mtu,
+        group: config.nhrp.group.clone(),
+        serve: config.hub,
+        shortcuts: config.phase != Phase::One,
+        quirks: config.nhrp.quirks,
+        max_entries: crate::limits::MAX_PEERS,
     }
 }

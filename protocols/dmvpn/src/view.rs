@@ -1,6 +1,6 @@
 //! What people are shown: plain data, made on request from the engine's state.
 
-use crate::shortcut::Resting;
+use crate::resting::Resting;
 use ipnet::IpNet;
 use packet::{Instant, Path, PeerId};
 use serde::{Deserialize, Serialize};

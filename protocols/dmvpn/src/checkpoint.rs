@@ -1,0 +1,115 @@
+//! What survives a restart of the process: everything but the kernel's routes, which are told anew.
+
+use crate::config::Config;
+use crate::hub::Hubs;
+use crate::outside::{Outside, Standing};
+use crate::peer::Peer;
+use crate::peers::Peers;
+use crate::shortcut::{Shortcut, Shortcuts};
+use crate::slots::Slots;
+use crate::tunnel::{Tunnel, station};
+use nhrp::Node;
+use packet::Instant;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+/// Of what follows. Another version's checkpoint is not read.
+const VERSION: u32 = 1;
+
+/// A checkpoint could not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// Written by another version, or damaged.
+    #[error("the checkpoint can't be read")]
+    Unreadable,
+    /// Written for another identity or other tunnel addresses.
+    #[error("the checkpoint is of another station")]
+    OtherStation,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Checkpoint<'a> {
+    version: u32,
+    identity: Cow<'a, str>,
+    addresses: Cow<'a, [IpAddr]>,
+    token: u64,
+    next_probe: u64,
+    slots: Cow<'a, Slots>,
+    peers: Vec<Cow<'a, Peer>>,
+    hubs: Cow<'a, Hubs>,
+    shortcuts: Vec<Cow<'a, Shortcut>>,
+    standing: Cow<'a, Standing>,
+    node: nhrp::Checkpoint,
+}
+
+impl Tunnel {
+    /// What [`Self::restore`] needs. Take one after a drain that had actions; on a hub with many spokes, not more
+    /// often than a few times a second, since it holds them all.
+    #[must_use]
+    pub fn checkpoint(&self, now: Instant) -> Vec<u8> {
+        let _ = now;
+        let checkpoint = Checkpoint {
+            version: VERSION,
+            identity: Cow::Borrowed(&self.config.identity),
+            addresses: Cow::Borrowed(&self.config.addresses),
+            token: self.token,
+            next_probe: self.next_probe,
+            slots: Cow::Borrowed(&self.peers.slots),
+            peers: self.peers.iter().map(Cow::Borrowed).collect(),
+            hubs: Cow::Borrowed(&self.hubs),
+            shortcuts: self.shortcuts.iter().map(Cow::Borrowed).collect(),
+            standing: Cow::Borrowed(&self.outside.standing),
+            node: self.node.checkpoint(),
+        };
+        // Writing plain data to memory can't fail; if it ever did, the next process would start anew.
+        postcard::to_stdvec(&checkpoint).unwrap_or_default()
+    }
+
+    /// The engine that wrote `checkpoint`, as it was. It emits no action for what still stands
+    /// ([`Self::standing`]); paths that carry are probed at once. Tell it the kernel's routes before anything else,
+    /// then drive it as a new one.
+    ///
+    /// # Errors
+    /// The checkpoint can't be used; make a new engine.
+    pub fn restore(
+        config: Config,
+        checkpoint: &[u8],
+        seed: [u8; 32],
+        now: Instant,
+    ) -> Result<Self, RestoreError> {
+        let old: Checkpoint<'_> = postcard::from_bytes(checkpoint).map_err(|_| RestoreError::Unreadable)?;
+        if old.version != VERSION {
+            return Err(RestoreError::Unreadable);
+        }
+        if *old.identity != config.identity || *old.addresses != config.addresses {
+            return Err(RestoreError::OtherStation);
+        }
+        let mut random = StdRng::from_seed(seed);
+        let mut node_seed = [0; 32];
+        random.fill_bytes(&mut node_seed);
+        let node = Node::restore(station(&config, old.token), old.node, node_seed);
+        let mut tunnel = Self::around(config, node, old.token, random);
+        tunnel.next_probe = old.next_probe;
+        tunnel.hubs = old.hubs.into_owned();
+        let peers = old.peers.into_iter().map(Cow::into_owned).collect();
+        tunnel.peers = Peers::resumed(old.slots.into_owned(), peers);
+        tunnel.shortcuts = Shortcuts::resumed(old.shortcuts.into_iter().map(Cow::into_owned).collect());
+        tunnel.outside = Outside::resumed(old.standing.into_owned());
+        for id in tunnel.peers.ids() {
+            if let Some(peer) = tunnel.peers.get_mut(id) {
+                peer.resume();
+            }
+            tunnel.touch(now, id);
+        }
+        tunnel.retime_all(now);
+        tunnel.multicast_changed();
+        // What was configured meanwhile.
+        let config = tunnel.config.clone();
+        tunnel.apply_peers(now, &config);
+        tunnel.settle(now);
+        Ok(tunnel)
+    }
+}

@@ -1,0 +1,27 @@
+//! The guard against recursive routing: a route over the tunnel must never carry the tunnel's own outer packets.
+
+use crate::tunnel::Tunnel;
+use ipnet::IpNet;
+use packet::Path;
+use std::net::IpAddr;
+
+impl Tunnel {
+    /// The NBMA address, of those in use and these, that a route to `prefix` over the tunnel would cover.
+    pub(crate) fn recursion(&self, prefix: IpNet, also: &[Path]) -> Option<IpAddr> {
+        let hubs = self.hubs.iter().flat_map(|h| &h.paths).map(|p| p.remote);
+        let fixed = self.config.static_peers.iter().map(|s| s.path.remote);
+        let carrying = self.peers.iter().filter_map(|p| p.direct()).map(|p| p.remote);
+        let also = also.iter().map(|p| p.remote);
+        also.chain(hubs).chain(fixed).chain(carrying).find(|nbma| prefix.contains(nbma))
+    }
+
+    /// Those of the ways to a peer that can be tried: not our own address, not one that our routes (or the one that is
+    /// wanted) lead into the tunnel again, and not one that is another peer's for certain.
+    pub(crate) fn usable_candidates(&self, candidates: &[Path], wanted: Option<IpNet>) -> Vec<Path> {
+        let own = |p: &Path| p.remote == self.config.nbma_address && p.port() == Some(self.config.udp_port);
+        let recursive = |p: &Path| {
+            self.routes.leads_into_the_overlay(p.remote) || wanted.is_some_and(|w| w.contains(&p.remote))
+        };
+        candidates.iter().filter(|p| !own(p) && !recursive(p)).copied().collect()
+    }
+}

@@ -1,0 +1,536 @@
+//! One peer: who it is, the paths by which it may be reached, and which of them carries.
+//!
+//! A [`Peer`] sends nothing itself. It says which probes are due and, when their answers (or their absence) decide
+//! something, gives a [`Verdict`]; the tunnel acts on it.
+
+use crate::action::{PeerEntry, SourceCheck};
+use crate::limits::MAX_CANDIDATES;
+use crate::probe::{FAST, FORMING, IDLE_DIRECT, IDLE_HUB, LOST, Pace, Prober};
+use nhrp::{NhsId, PeerInfo};
+use packet::{Instant, Path, PeerId};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// An attempt to prove a path ends after this.
+pub(crate) const ATTEMPT: Duration = Duration::from_secs(5);
+/// A path that was left is received from at least this long.
+pub(crate) const DRAIN: Duration = Duration::from_secs(2);
+/// A peer counts as used this long after the last packet to it.
+const IN_USE: Duration = Duration::from_secs(1);
+/// A better candidate is waited for this long once a worse one has answered.
+const GRACE: Duration = Duration::from_millis(60);
+/// Between two probes of a hub that is lost.
+const LOST_HUB: Duration = Duration::from_secs(1);
+/// So many answers in a row, and a lost hub is back.
+const RETURNED: u32 = 3;
+
+/// One peer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Peer {
+    pub(crate) id: PeerId,
+    /// Tunnel addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The identity it asserts.
+    pub(crate) identity: Option<String>,
+    /// Its number for probes; `None`: foreign.
+    pub(crate) token: Option<u64>,
+    pub(crate) nbma_claimed: Option<IpAddr>,
+    pub(crate) natted: bool,
+    pub(crate) group: Option<String>,
+    /// A hub we register with.
+    pub(crate) hub: Option<NhsId>,
+    /// (We are its hub) what it registered, and until when.
+    pub(crate) registrations: Vec<(IpAddr, Instant)>,
+    /// Mapped by hand.
+    pub(crate) fixed: bool,
+    /// Ways to reach it, best first.
+    candidates: Vec<Candidate>,
+    reach: Reach,
+    /// It may send to us by what we told it until then, whatever we do ourselves.
+    pub(crate) receive_until: Instant,
+    /// When we last sent it something.
+    pub(crate) sent: Instant,
+    /// When it last sent us something.
+    pub(crate) received: Instant,
+    /// A lost hub without an alternative keeps its path: it may come back.
+    pub(crate) last_resort: bool,
+    /// A probe of the peer reached us in this attempt: what fails is the other direction.
+    pub(crate) heard: bool,
+}
+
+/// One path that may lead to the peer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Candidate {
+    path: Path,
+    origin: Origin,
+    prober: Prober,
+    /// Tried beside the path that carries until then.
+    trial: Option<Instant>,
+    /// No longer offered; received from until then.
+    retires: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Origin {
+    /// By registration or configuration: needs no proof.
+    Given,
+    /// By NHRP, from the peer or its hub.
+    Told,
+    /// By a probe of the peer that came from there.
+    Reflexive,
+}
+
+/// How the peer is reached now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Reach {
+    /// By the hub; packets from it are accepted.
+    Listening,
+    /// By the hub, while candidates are tried.
+    Probing { since: Instant, proven: Option<Instant> },
+    /// By a path that has proven itself.
+    Direct { path: Path, since: Instant },
+    /// By the path of its registration with us, ours with it, or a static map. Only hubs are probed, and can be lost.
+    Given { path: Path, since: Instant, alive: bool },
+}
+
+/// What probes have decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// This path carries from now on.
+    Proven(Path),
+    /// No candidate answered.
+    Unproven,
+    /// The path that carried no longer answers; nothing carries now.
+    Lost(Path),
+    /// A lost hub answers again.
+    Back,
+}
+
+/// What became of the answer to a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It was counted, and may have decided something.
+    Counted(Option<Verdict>),
+    /// Not for a probe of ours.
+    Unknown,
+    /// For a probe of ours, but by another path than it was sent.
+    Elsewhere,
+}
+
+impl Peer {
+    pub(crate) fn new(id: PeerId, now: Instant) -> Self {
+        Self {
+            id,
+            addresses: Vec::new(),
+            identity: None,
+            token: None,
+            nbma_claimed: None,
+            natted: false,
+            group: None,
+            hub: None,
+            registrations: Vec::new(),
+            fixed: false,
+            candidates: Vec::new(),
+            reach: Reach::Listening,
+            receive_until: now + DRAIN,
+            sent: Instant::ZERO,
+            received: Instant::ZERO,
+            last_resort: false,
+            heard: false,
+        }
+    }
+
+    /// Takes what a message says of the peer.
+    pub(crate) fn learn(&mut self, info: &PeerInfo) {
+        self.identity.clone_from(&info.identity);
+        self.token = info.token;
+        self.nbma_claimed = Some(info.nbma_claimed);
+        self.natted = info.natted;
+        if info.group.is_some() {
+            self.group.clone_from(&info.group);
+        }
+    }
+
+    /// Is its path given, so that there is nothing to prove?
+    pub(crate) fn has_role(&self) -> bool {
+        self.hub.is_some() || self.fixed || !self.registrations.is_empty()
+    }
+
+    pub(crate) const fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// The path that leads straight to it, when one does and is good.
+    pub(crate) const fn direct(&self) -> Option<Path> {
+        match self.reach {
+            Reach::Direct { path, .. } | Reach::Given { path, alive: true, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Round trip of the path that carries.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        let path = self.send_path()?;
+        self.candidates.iter().find(|c| c.path == path)?.prober.rtt()
+    }
+
+    /// The paths packets are accepted from.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = Path> {
+        self.candidates.iter().map(|c| c.path)
+    }
+
+    /// Its row in the datapath.
+    pub(crate) fn row(&self, sources: SourceCheck) -> PeerEntry {
+        PeerEntry {
+            addresses: self.addresses.clone(),
+            send: self.send_path(),
+            receive: self.paths().collect(),
+            sources,
+            ours: self.token.is_some(),
+        }
+    }
+
+    /// Did we send it something just now?
+    pub(crate) fn in_use(&self, now: Instant) -> bool {
+        self.sent != Instant::ZERO && now.since(self.sent) < IN_USE
+    }
+
+    // ---- commands
+
+    /// Reached by this path from now on, without proof. What carried before drains.
+    pub(crate) fn give(&mut self, now: Instant, path: Path) {
+        self.retire(now, |c| c.origin == Origin::Given && c.path != path);
+        match self.candidate(path) {
+            Some(c) => (c.origin, c.retires) = (Origin::Given, None),
+            None => self.insert(0, path, Origin::Given),
+        }
+        match &mut self.reach {
+            Reach::Given { path: old, alive, .. } if *old == path && *alive => {}
+            reach => {
+                *reach = Reach::Given { path, since: now, alive: true };
+                self.restart_probes();
+            }
+        }
+    }
+
+    /// Packets of it are accepted from this path, which is a hub's by configuration.
+    pub(crate) fn expect_from(&mut self, path: Path) {
+        if self.candidate(path).is_none() {
+            self.insert(self.candidates.len(), path, Origin::Given);
+        }
+    }
+
+    /// A path that was given is so no longer: by the hub, or by what else is known.
+    pub(crate) fn take_back(&mut self, now: Instant) {
+        self.retire(now, |c| c.origin == Origin::Given);
+        if matches!(self.reach, Reach::Given { .. }) {
+            self.listen(now);
+        }
+    }
+
+    /// NHRP tells the ways to reach it, best first. Those told before and not again drain, unless one carries.
+    pub(crate) fn offer(&mut self, now: Instant, paths: &[Path]) {
+        let carries = self.send_path();
+        self.retire(now, |c| c.origin != Origin::Given && !paths.contains(&c.path) && Some(c.path) != carries);
+        let trial = self.direct().map(|_| now + ATTEMPT);
+        for (rank, path) in paths.iter().enumerate() {
+            match self.candidate(*path) {
+                Some(c) => c.retires = None,
+                None => {
+                    self.insert(rank, *path, Origin::Told);
+                    self.set_trial(*path, trial);
+                }
+            }
+        }
+        let rank = |c: &Candidate| paths.iter().position(|p| *p == c.path).unwrap_or(usize::MAX);
+        self.candidates.sort_by_key(rank);
+    }
+
+    /// A probe of the peer came by a path that was not known. False: there is no room for it.
+    pub(crate) fn reflect(&mut self, now: Instant, path: Path) -> bool {
+        self.heard = true;
+        let trial = self.direct().map(|_| now + ATTEMPT);
+        match self.candidate(path) {
+            Some(c) => c.retires = None,
+            None => self.insert(self.candidates.len(), path, Origin::Reflexive),
+        }
+        self.set_trial(path, trial);
+        self.candidate(path).is_some()
+    }
+
+    /// Starts to prove a direct path, unless there is one, or an attempt is under way.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        if self.reach == Reach::Listening {
+            self.reach = Reach::Probing { since: now, proven: None };
+            self.restart_probes();
+        }
+    }
+
+    /// By the hub again; what it still sends directly is accepted.
+    pub(crate) fn listen(&mut self, now: Instant) {
+        self.reach = Reach::Listening;
+        self.heard = false;
+        self.receive_until = self.receive_until.max(now + DRAIN);
+    }
+
+    /// Something on the underlay changed: what carries must prove itself again, at the pace of a path in use.
+    pub(crate) fn suspect(&mut self, now: Instant) {
+        self.restart_probes();
+        self.sent = now;
+        if self.direct().is_some() {
+            for c in &mut self.candidates {
+                c.trial = Some(now + ATTEMPT);
+            }
+        }
+    }
+
+    /// After a restart: nobody heard the answers to what was out.
+    pub(crate) fn resume(&mut self) {
+        self.restart_probes();
+    }
+
+    /// Somebody else has this path now.
+    pub(crate) fn lose_path(&mut self, now: Instant, path: Path) -> bool {
+        self.candidates.retain(|c| c.path != path);
+        let carried = self.send_path() == Some(path);
+        if carried {
+            self.listen(now);
+        }
+        carried
+    }
+
+    // ---- probes
+
+    /// Sends the probes that are due (`send` returns the opaque number it used), and judges those that are overdue.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, mut send: impl FnMut(Path) -> u64) -> Option<Verdict> {
+        let verdict = self.judge(now);
+        for i in 0..self.candidates.len() {
+            let Some(pace) = self.pace(now, i) else { continue };
+            let c = &mut self.candidates[i];
+            if c.prober.next(now, pace) <= now {
+                let opaque = send(c.path);
+                c.prober.sent(now, opaque);
+            }
+        }
+        verdict
+    }
+
+    /// Forgets paths that have drained.
+    pub(crate) fn drop_drained(&mut self, now: Instant) {
+        let quiet = now.since(self.received) >= DRAIN;
+        self.candidates
+            .retain(|c| c.retires.is_none_or(|at| at > now || (!quiet && now.since(at) < 5 * DRAIN)));
+    }
+
+    /// The answer to a probe came.
+    pub(crate) fn answered(&mut self, now: Instant, opaque: u64, came_by: Path) -> Answer {
+        let foreign = self.token.is_none();
+        let mut known = false;
+        for c in &mut self.candidates {
+            // A foreign router answers by whatever way it has to us; the question took this path all the same.
+            if (foreign || c.path == came_by) && c.prober.answered(now, opaque) {
+                known = true;
+                break;
+            }
+        }
+        if !known {
+            // Ours answer over the path they were asked by; if not, somebody between us rewrites addresses.
+            let elsewhere = self.candidates.iter_mut().any(|c| c.prober.answered(now, opaque));
+            return if elsewhere { Answer::Elsewhere } else { Answer::Unknown };
+        }
+        if let Reach::Probing { proven: proven @ None, .. } = &mut self.reach {
+            *proven = Some(now);
+        }
+        Answer::Counted(self.judge(now))
+    }
+
+    /// When [`Self::handle_timeout`] must be called.
+    pub(crate) fn wake(&self, now: Instant) -> Instant {
+        let mut wake = Instant::NEVER;
+        for (i, c) in self.candidates.iter().enumerate() {
+            wake = wake.min(c.retires.map_or(Instant::NEVER, |at| at.max(self.received + DRAIN)));
+            if let Some(pace) = self.pace(now, i) {
+                wake = wake.min(c.prober.next(now, pace));
+            }
+        }
+        let decides = match self.reach {
+            Reach::Probing { since, proven } => (since + ATTEMPT).min(proven.map_or(Instant::NEVER, |p| p + GRACE)),
+            Reach::Direct { path, .. } => self.lost_at(path),
+            Reach::Given { path, alive: true, .. } if self.hub.is_some() => self.lost_at(path),
+            Reach::Listening if !self.has_role() => self.receive_until.max(self.received + DRAIN),
+            Reach::Listening | Reach::Given { .. } => Instant::NEVER,
+        };
+        wake.min(decides)
+    }
+
+    /// Is there nothing left to receive?
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.reach == Reach::Listening
+            && !self.has_role()
+            && now >= self.receive_until
+            && now.since(self.received) >= DRAIN
+    }
+
+    // ---- helpers
+
+    /// What the probes say now; changes the state accordingly.
+    fn judge(&mut self, now: Instant) -> Option<Verdict> {
+        match self.reach {
+            Reach::Listening => None,
+            Reach::Probing { since, proven } => {
+                let mut usable = self.candidates.iter().filter(|c| c.retires.is_none());
+                let waited = proven.is_some_and(|p| now >= p + GRACE);
+                let answered = match usable.next() {
+                    Some(best) if best.prober.answered_since(since) => Some(best.path),
+                    _ if waited => usable.find(|c| c.prober.answered_since(since)).map(|c| c.path),
+                    _ => None,
+                };
+                if let Some(path) = answered {
+                    return Some(self.carry(now, path));
+                }
+                (now >= since + ATTEMPT).then(|| {
+                    self.listen(now);
+                    Verdict::Unproven
+                })
+            }
+            Reach::Direct { path, since } => {
+                let lost = self.prober(path).is_none_or(|p| p.overdue(now) >= LOST);
+                let rank = self.candidates.iter().position(|c| c.path == path).unwrap_or(usize::MAX);
+                let recent = since.max(now - ATTEMPT);
+                let other = self.candidates.iter().enumerate().find(|(i, c)| {
+                    c.retires.is_none()
+                        && c.path != path
+                        && c.trial.is_some()
+                        && c.prober.answered_since(recent)
+                        && c.prober.overdue(now) == 0
+                        && (lost || *i < rank)
+                });
+                match other.map(|(_, c)| c.path) {
+                    Some(other) => Some(self.carry(now, other)),
+                    None if lost => {
+                        self.listen(now);
+                        Some(Verdict::Lost(path))
+                    }
+                    None => None,
+                }
+            }
+            Reach::Given { path, alive, .. } if self.hub.is_some() => {
+                let prober = self.prober(path)?;
+                let (overdue, run) = (prober.overdue(now), prober.run());
+                if alive && overdue >= LOST && prober.ever_answered() {
+                    self.reach = Reach::Given { path, since: now, alive: false };
+                    self.end_run(path);
+                    return Some(Verdict::Lost(path));
+                }
+                if !alive && overdue > 0 {
+                    self.end_run(path);
+                } else if !alive && run >= RETURNED {
+                    self.reach = Reach::Given { path, since: now, alive: true };
+                    return Some(Verdict::Back);
+                }
+                None
+            }
+            Reach::Given { .. } => None,
+        }
+    }
+
+    fn carry(&mut self, now: Instant, path: Path) -> Verdict {
+        self.reach = Reach::Direct { path, since: now };
+        self.heard = false;
+        if let Some(c) = self.candidate(path) {
+            (c.trial, c.retires) = (None, None);
+        }
+        Verdict::Proven(path)
+    }
+
+    /// How often a candidate is probed now, if at all.
+    fn pace(&self, now: Instant, index: usize) -> Option<Pace> {
+        let c = self.candidates.get(index).filter(|c| c.retires.is_none())?;
+        match self.reach {
+            Reach::Listening => None,
+            Reach::Probing { since, .. } if now.since(since) < Duration::from_secs(1) => Some(Pace::steady(FORMING)),
+            Reach::Probing { .. } => Some(Pace::steady(FAST)),
+            Reach::Direct { path, .. } if c.path == path => {
+                Some(Pace::eager(if self.in_use(now) { FAST } else { IDLE_DIRECT }))
+            }
+            Reach::Direct { .. } => c.trial.filter(|until| *until > now).map(|_| Pace::steady(FAST)),
+            Reach::Given { path, since, alive } if self.hub.is_some() && c.path == path => {
+                let answers = c.prober.ever_answered();
+                let new = now.since(since) < ATTEMPT;
+                Some(match (alive, answers) {
+                    (false, _) => Pace::steady(LOST_HUB),
+                    (true, true) => Pace::eager(if self.in_use(now) { FAST } else { IDLE_HUB }),
+                    (true, false) => Pace::steady(if new { FAST } else { IDLE_HUB }),
+                })
+            }
+            Reach::Given { .. } => None,
+        }
+    }
+
+    const fn send_path(&self) -> Option<Path> {
+        match self.reach {
+            Reach::Given { path, .. } if self.last_resort => Some(path),
+            _ => self.direct(),
+        }
+    }
+
+    fn lost_at(&self, path: Path) -> Instant {
+        match self.prober(path) {
+            Some(prober) if prober.ever_answered() => prober.overdue_at(LOST),
+            _ => Instant::NEVER,
+        }
+    }
+
+    fn prober(&self, path: Path) -> Option<&Prober> {
+        self.candidates.iter().find(|c| c.path == path).map(|c| &c.prober)
+    }
+
+    fn end_run(&mut self, path: Path) {
+        if let Some(c) = self.candidate(path) {
+            c.prober.end_run();
+        }
+    }
+
+    fn candidate(&mut self, path: Path) -> Option<&mut Candidate> {
+        self.candidates.iter_mut().find(|c| c.path == path)
+    }
+
+    fn insert(&mut self, rank: usize, path: Path, origin: Origin) {
+        if self.candidates.len() >= MAX_CANDIDATES {
+            let carries = self.send_path();
+            let idle = |c: &Candidate| c.origin != Origin::Given && Some(c.path) != carries;
+            let victim = self
+                .candidates
+                .iter()
+                .rposition(|c| c.retires.is_some() && idle(c))
+                .or_else(|| self.candidates.iter().rposition(|c| origin != Origin::Reflexive && idle(c)));
+            match victim {
+                Some(victim) => drop(self.candidates.remove(victim)),
+                None => return,
+            }
+        }
+        let candidate = Candidate { path, origin, prober: Prober::default(), trial: None, retires: None };
+        self.candidates.insert(rank.min(self.candidates.len()), candidate);
+    }
+
+    fn set_trial(&mut self, path: Path, until: Option<Instant>) {
+        if self.direct() != Some(path)
+            && let Some(c) = self.candidate(path)
+        {
+            c.trial = until;
+        }
+    }
+
+    fn retire(&mut self, now: Instant, which: impl Fn(&Candidate) -> bool) {
+        for c in self.candidates.iter_mut().filter(|c| c.retires.is_none() && which(c)) {
+            (c.retires, c.origin) = (Some(now + DRAIN), Origin::Told);
+        }
+    }
+
+    fn restart_probes(&mut self) {
+        for c in &mut self.candidates {
+            c.prober.forget();
+        }
+    }
+}

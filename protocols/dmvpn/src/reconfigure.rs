@@ -1,0 +1,71 @@
+//! A changed configuration, applied without touching what did not change.
+
+use crate::config::{Config, Phase};
+use crate::tunnel::{Tunnel, station};
+use claims::Policy;
+use nhrp::Node;
+use packet::Instant;
+
+impl Tunnel {
+    /// The configuration changed: touches only what did. Another identity or other tunnel addresses make another
+    /// station: shut this one down and make a new one ([`Tunnel::needs_restart`]).
+    pub fn reconfigure(&mut self, now: Instant, config: Config) {
+        if self.config == config {
+            return;
+        }
+        let before = std::mem::replace(&mut self.config, config.clone());
+        // The address is what the node last told us, wherever it came from.
+        if before.nbma_address != config.nbma_address {
+            self.config.nbma_address = before.nbma_address;
+            self.underlay_changed(now, config.nbma_address);
+        }
+        if (&before.networks, &before.admission) != (&config.networks, &config.admission) {
+            self.policy = Policy::new(config.networks.clone(), config.admission.clone());
+        }
+        if station(&before, 0) != station(&config, 0) {
+            let seed = self.seed();
+            let checkpoint = self.node.checkpoint();
+            self.node = Node::restore(station(&config, self.token), checkpoint, seed);
+        }
+        if config.phase == Phase::One && before.phase != Phase::One {
+            self.clear_shortcuts(now, None);
+        }
+        self.own_routes();
+        self.apply_peers(now, &config);
+        for id in self.peers.ids() {
+            self.touch(now, id);
+        }
+        self.settle(now);
+    }
+
+    /// Does this configuration describe another station?
+    #[must_use]
+    pub fn needs_restart(&self, config: &Config) -> bool {
+        self.config.identity != config.identity
+            || self.config.addresses != config.addresses
+            || self.config.udp_port != config.udp_port
+    }
+
+    /// Hubs and static peers as configured: gone ones go, changed ones change, new ones come.
+    pub(crate) fn apply_peers(&mut self, now: Instant, config: &Config) {
+        let gone: Vec<_> =
+            self.hubs.iter().map(|h| h.id).filter(|id| config.hubs.iter().all(|c| c.id != *id)).collect();
+        gone.into_iter().for_each(|id| self.remove_hub(now, id));
+        for hub in &config.hubs {
+            match self.hubs.get(hub.id) {
+                Some(known) if known.matches(hub) => {}
+                Some(_) => self.change_hub(now, hub),
+                None => self.add_hub(now, hub),
+            }
+        }
+        let fixed: Vec<_> = self.peers.iter().filter(|p| p.fixed).flat_map(|p| p.addresses.clone()).collect();
+        for address in fixed {
+            if config.static_peers.iter().all(|s| s.tunnel_address != address) {
+                self.remove_static(now, address);
+            }
+        }
+        for peer in &config.static_peers {
+            self.add_static(now, peer);
+        }
+    }
+}
