@@ -35,7 +35,6 @@ struct Checkpoint<'a> {
     version: u32,
     identity: Cow<'a, str>,
     addresses: Cow<'a, [IpAddr]>,
-    token: u64,
     next_probe: u64,
     slots: Cow<'a, Slots>,
     peers: Vec<Cow<'a, Peer>>,
@@ -55,7 +54,6 @@ impl Tunnel {
             version: VERSION,
             identity: Cow::Borrowed(&self.config.identity),
             addresses: Cow::Borrowed(&self.config.addresses),
-            token: self.token,
             next_probe: self.next_probe,
             slots: Cow::Borrowed(&self.peers.slots),
             peers: self.peers.iter().map(Cow::Borrowed).collect(),
@@ -90,8 +88,8 @@ impl Tunnel {
         let mut random = StdRng::from_seed(seed);
         let mut node_seed = [0; 32];
         random.fill_bytes(&mut node_seed);
-        let node = Node::restore(station(&config, old.token), old.node, node_seed);
-        let mut tunnel = Self::around(config, node, old.token, random);
+        let node = Node::restore(station(&config), old.node, node_seed);
+        let mut tunnel = Self::around(config, node, random);
         tunnel.next_probe = old.next_probe;
         tunnel.hubs = old.hubs.into_owned();
         let peers = old.peers.into_iter().map(Cow::into_owned).collect();

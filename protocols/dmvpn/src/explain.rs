@@ -1,5 +1,6 @@
 //! Which way a packet goes, and why: for people.
 
+use crate::RouteTarget;
 use crate::config::Phase;
 use crate::nat::{OwnNat, PeerNat};
 use crate::peer::{Peer, Reach};
@@ -7,7 +8,6 @@ use crate::resting::Resting;
 use crate::shortcut::{Shortcut, State};
 use crate::tunnel::Tunnel;
 use crate::view::{HubView, PathView, PeerState, PeerView, Role, ShortcutState, ShortcutView, Way};
-use crate::RouteTarget;
 use ipnet::IpNet;
 use nhrp::ResolutionFailure;
 use packet::{Instant, PeerId};
@@ -51,9 +51,12 @@ impl Tunnel {
             Some((_, RouteTarget::Local)) => (None, Way::Local),
             Some((_, RouteTarget::OffOverlay)) => (None, Way::OffOverlay),
             None => (None, Way::Unreachable { reason: "there is no route".into() }),
-            Some((_, RouteTarget::Nowhere)) => {
-                (None, Way::Unreachable { reason: "the route is unreachable: protected, nothing leads there".into() })
-            }
+            Some((_, RouteTarget::Nowhere)) => (
+                None,
+                Way::Unreachable {
+                    reason: "the route is unreachable: protected, nothing leads there".into(),
+                },
+            ),
             Some((_, RouteTarget::Overlay(next_hop))) => {
                 let next_hop = next_hop.unwrap_or(destination);
                 (Some(next_hop), self.by_next_hop(now, destination, next_hop, shortcut))
@@ -91,6 +94,12 @@ impl Tunnel {
         self.hubs.iter().map(view).collect()
     }
 
+    /// The NHRP cache.
+    #[must_use]
+    pub fn cache(&self) -> Vec<nhrp::CacheEntry> {
+        self.node.cache()
+    }
+
     /// Every shortcut, also those that are wanted or rest.
     #[must_use]
     pub fn shortcuts(&self) -> Vec<ShortcutView> {
@@ -124,7 +133,13 @@ impl Tunnel {
         OwnNat::of(&self.hubs, self.config.nbma_address, self.config.udp_port)
     }
 
-    fn by_next_hop(&self, now: Instant, destination: IpAddr, next_hop: IpAddr, shortcut: Option<&Shortcut>) -> Way {
+    fn by_next_hop(
+        &self,
+        now: Instant,
+        destination: IpAddr,
+        next_hop: IpAddr,
+        shortcut: Option<&Shortcut>,
+    ) -> Way {
         let known = self.outside.standing.neighbours.get(&next_hop).copied().flatten();
         let hub = |id: PeerId| self.peers.get(id).and_then(|p| p.hub).and_then(|h| self.hubs.get(h));
         if let Some(id) = known
@@ -158,7 +173,11 @@ impl Tunnel {
         }
         match wanted.map(|s| (s, &s.state)) {
             Some((s, State::Resolving)) => {
-                format!("the hub was asked for the way to {} {}s ago", s.destination, now.since(s.since).as_secs())
+                format!(
+                    "the hub was asked for the way to {} {}s ago",
+                    s.destination,
+                    now.since(s.since).as_secs()
+                )
             }
             Some((s, State::Forming(leg))) => format!(
                 "forming: the direct path to {} is being proven for {:.1}s",
@@ -173,7 +192,9 @@ impl Tunnel {
             None if self.hubs.has_address(next_hop) && self.config.phase == Phase::Two => {
                 "its next hop is the hub: in phase 2 routing must preserve the spoke's".into()
             }
-            None if self.hubs.has_address(next_hop) => format!("no hub has redirected traffic to {destination} yet"),
+            None if self.hubs.has_address(next_hop) => {
+                format!("no hub has redirected traffic to {destination} yet")
+            }
             None => format!("next hop {next_hop} was not used yet"),
         }
     }
@@ -208,7 +229,9 @@ impl Tunnel {
         };
         let (state, since) = match p.reach() {
             Reach::Given { alive: true, since, .. } | Reach::Direct { since, .. } => (PeerState::Up, since),
-            Reach::Given { alive: false, since, path } => (PeerState::Down(format!("{path} does not answer")), since),
+            Reach::Given { alive: false, since, path } => {
+                (PeerState::Down(format!("{path} does not answer")), since)
+            }
             Reach::Probing { since, .. } => (PeerState::Probing, since),
             Reach::Listening => (resting().map_or(PeerState::Listening, PeerState::Down), Instant::ZERO),
         };

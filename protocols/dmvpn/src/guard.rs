@@ -15,13 +15,21 @@ impl Tunnel {
         also.chain(hubs).chain(fixed).chain(carrying).find(|nbma| prefix.contains(nbma))
     }
 
-    /// Those of the ways to a peer that can be tried: not our own address, not one that our routes (or the one that is
-    /// wanted) lead into the tunnel again, and not one that is another peer's for certain.
+    /// Those of the ways to a peer that can be tried, best first: not our own address, and not one that our routes (or
+    /// the one that is wanted) lead into the tunnel again. Behind the same NAT as the peer, its private address comes
+    /// first: not every NAT turns packets around.
     pub(crate) fn usable_candidates(&self, candidates: &[Path], wanted: Option<IpNet>) -> Vec<Path> {
-        let own = |p: &Path| p.remote == self.config.nbma_address && p.port() == Some(self.config.udp_port);
+        let own = |p: &Path| {
+            *p == Path::udp(self.config.nbma_address, self.config.udp_port)
+                || self.hubs.iter().any(|h| h.observed == Some(*p) && p.port().is_some())
+        };
         let recursive = |p: &Path| {
             self.routes.leads_into_the_overlay(p.remote) || wanted.is_some_and(|w| w.contains(&p.remote))
         };
-        candidates.iter().filter(|p| !own(p) && !recursive(p)).copied().collect()
+        let mut usable: Vec<Path> = candidates.iter().filter(|p| !own(p) && !recursive(p)).copied().collect();
+        if let Some(public) = self.own_nat().public() {
+            usable.sort_by_key(|p| p.remote == public);
+        }
+        usable
     }
 }

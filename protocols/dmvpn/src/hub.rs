@@ -71,7 +71,8 @@ impl Hub {
 
     /// Is it configured as it is? Paths of a name that was resolved count as such.
     pub(crate) fn matches(&self, config: &HubConfig) -> bool {
-        (&self.name, self.priority, self.tunnel_address) == (&config.name, config.priority, config.tunnel_address)
+        (&self.name, self.priority, self.tunnel_address)
+            == (&config.name, config.priority, config.tunnel_address)
             && (config.paths.is_empty() || self.paths == config.paths)
     }
 
@@ -280,7 +281,8 @@ impl Tunnel {
     /// Decides who carries what has no direct path, and makes it so. In this order: somebody else carries, the lost
     /// hub's row lets go, its neighbour entries follow.
     pub(crate) fn choose_hub(&mut self, now: Instant) {
-        let best = self.hubs.iter().filter_map(|h| Some((self.fitness(h)?, h))).min_by_key(|(fitness, _)| *fitness);
+        let best =
+            self.hubs.iter().filter_map(|h| Some((self.fitness(h)?, h))).min_by_key(|(fitness, _)| *fitness);
         let chosen = best.and_then(|(_, hub)| hub.peer);
         let id = best.map(|(_, hub)| hub.id);
         let good = best.is_some_and(|(fitness, _)| fitness != Fitness::Lost);

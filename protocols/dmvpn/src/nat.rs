@@ -54,7 +54,10 @@ impl fmt::Display for OwnNat {
             Self::PortKept(p) => write!(f, "this node is behind a NAT that keeps its port ({p})"),
             Self::PortChanged(p) => write!(f, "this node is behind a NAT that changes its port ({p})"),
             Self::PerDestination(p) => {
-                write!(f, "this node is behind a NAT that maps each destination differently, symmetric ({p}, ...)")
+                write!(
+                    f,
+                    "this node is behind a NAT that maps each destination differently, symmetric ({p}, ...)"
+                )
             }
         }
     }

@@ -232,7 +232,9 @@ impl Peer {
     /// NHRP tells the ways to reach it, best first. Those told before and not again drain, unless one carries.
     pub(crate) fn offer(&mut self, now: Instant, paths: &[Path]) {
         let carries = self.send_path();
-        self.retire(now, |c| c.origin != Origin::Given && !paths.contains(&c.path) && Some(c.path) != carries);
+        self.retire(now, |c| {
+            c.origin != Origin::Given && !paths.contains(&c.path) && Some(c.path) != carries
+        });
         let trial = self.direct().map(|_| now + ATTEMPT);
         for (rank, path) in paths.iter().enumerate() {
             match self.candidate(*path) {
@@ -303,7 +305,11 @@ impl Peer {
     // ---- probes
 
     /// Sends the probes that are due (`send` returns the opaque number it used), and judges those that are overdue.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, mut send: impl FnMut(Path) -> u64) -> Option<Verdict> {
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        mut send: impl FnMut(Path) -> u64,
+    ) -> Option<Verdict> {
         let verdict = self.judge(now);
         for i in 0..self.candidates.len() {
             let Some(pace) = self.pace(now, i) else { continue };
@@ -355,7 +361,9 @@ impl Peer {
             }
         }
         let decides = match self.reach {
-            Reach::Probing { since, proven } => (since + ATTEMPT).min(proven.map_or(Instant::NEVER, |p| p + GRACE)),
+            Reach::Probing { since, proven } => {
+                (since + ATTEMPT).min(proven.map_or(Instant::NEVER, |p| p + GRACE))
+            }
             Reach::Direct { path, .. } => self.lost_at(path),
             Reach::Given { path, alive: true, .. } if self.hub.is_some() => self.lost_at(path),
             Reach::Listening if !self.has_role() => self.receive_until.max(self.received + DRAIN),
@@ -449,7 +457,9 @@ impl Peer {
         let c = self.candidates.get(index).filter(|c| c.retires.is_none())?;
         match self.reach {
             Reach::Listening => None,
-            Reach::Probing { since, .. } if now.since(since) < Duration::from_secs(1) => Some(Pace::steady(FORMING)),
+            Reach::Probing { since, .. } if now.since(since) < Duration::from_secs(1) => {
+                Some(Pace::steady(FORMING))
+            }
             Reach::Probing { .. } => Some(Pace::steady(FAST)),
             Reach::Direct { path, .. } if c.path == path => {
                 Some(Pace::eager(if self.in_use(now) { FAST } else { IDLE_DIRECT }))

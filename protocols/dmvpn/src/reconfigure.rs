@@ -22,10 +22,10 @@ impl Tunnel {
         if (&before.networks, &before.admission) != (&config.networks, &config.admission) {
             self.policy = Policy::new(config.networks.clone(), config.admission.clone());
         }
-        if station(&before, 0) != station(&config, 0) {
+        if station(&before) != station(&config) {
             let seed = self.seed();
             let checkpoint = self.node.checkpoint();
-            self.node = Node::restore(station(&config, self.token), checkpoint, seed);
+            self.node = Node::restore(station(&config), checkpoint, seed);
         }
         if config.phase == Phase::One && before.phase != Phase::One {
             self.clear_shortcuts(now, None);

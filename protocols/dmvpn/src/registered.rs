@@ -117,7 +117,7 @@ impl Tunnel {
 
     /// A peer without NHRP was taken out of the configuration.
     pub(crate) fn remove_static(&mut self, now: Instant, address: IpAddr) {
-        self.with_node(|node, world| node.remove_static(now, address, world));
+        self.node.remove_static(now, address);
         let Some(id) = self.peers.by_address(address) else { return };
         if let Some(p) = self.peers.get_mut(id) {
             p.fixed = false;
@@ -142,8 +142,14 @@ impl Tunnel {
     }
 
     fn remove_routes_via(&mut self, address: IpAddr) {
-        let routes: Vec<IpNet> =
-            self.outside.standing.routes.iter().filter(|(_, via)| **via == address).map(|(p, _)| *p).collect();
+        let routes: Vec<IpNet> = self
+            .outside
+            .standing
+            .routes
+            .iter()
+            .filter(|(_, via)| **via == address)
+            .map(|(p, _)| *p)
+            .collect();
         for prefix in routes {
             self.outside.remove_route(prefix, address);
         }

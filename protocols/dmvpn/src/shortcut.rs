@@ -153,7 +153,8 @@ impl Tunnel {
         self.shortcuts.resolving.insert(id, prefix);
         let state = State::Resolving;
         let resolution = Some(id);
-        let shortcut = Shortcut { prefix, destination, state, resolution, since: now, failures, replaces: None };
+        let shortcut =
+            Shortcut { prefix, destination, state, resolution, since: now, failures, replaces: None };
         self.shortcuts.table.insert(prefix, shortcut);
         self.retime(now, prefix);
     }
@@ -436,7 +437,8 @@ impl Tunnel {
             }
             None => {
                 let state = State::Forming(leg);
-                let s = Shortcut { prefix, destination, state, resolution: None, since: now, failures, replaces };
+                let s =
+                    Shortcut { prefix, destination, state, resolution: None, since: now, failures, replaces };
                 self.shortcuts.table.insert(prefix, s);
             }
         }

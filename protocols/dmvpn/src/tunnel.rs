@@ -1,5 +1,6 @@
 //! The engine of one tunnel: composes NHRP, claims, the route mirror and the peers, and drives their timers.
 
+use crate::RouteTarget;
 use crate::action::{Action, Activity, Event, Input, SourceCheck};
 use crate::config::{Config, Phase};
 use crate::hub::Hubs;
@@ -11,7 +12,6 @@ use crate::routes::Routes;
 use crate::shortcut::Shortcuts;
 use crate::timer::{Timer, Timers};
 use crate::world::World;
-use crate::RouteTarget;
 use claims::Policy;
 use ipnet::IpNet;
 use nhrp::{Environment, Node};
@@ -47,8 +47,6 @@ pub struct Tunnel {
     pub(crate) outside: Outside,
     pub(crate) events: VecDeque<Event>,
     pub(crate) timers: Timers,
-    /// Our number for probes.
-    pub(crate) token: u64,
     /// The opaque number of the next probe.
     pub(crate) next_probe: u64,
     random: StdRng,
@@ -73,11 +71,10 @@ impl Tunnel {
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32], now: Instant, first_request_id: u32) -> Self {
         let mut random = StdRng::from_seed(seed);
-        let token = random.next_u64();
         let mut node_seed = [0; 32];
         random.fill_bytes(&mut node_seed);
-        let node = Node::new(station(&config, token), node_seed, first_request_id);
-        let mut tunnel = Self::around(config, node, token, random);
+        let node = Node::new(station(&config), node_seed, first_request_id);
+        let mut tunnel = Self::around(config, node, random);
         for hub in tunnel.config.hubs.clone() {
             tunnel.add_hub(now, &hub);
         }
@@ -89,7 +86,7 @@ impl Tunnel {
     }
 
     /// An engine around this station, with nobody in it.
-    pub(crate) fn around(config: Config, node: Node, token: u64, random: StdRng) -> Self {
+    pub(crate) fn around(config: Config, node: Node, random: StdRng) -> Self {
         let policy = Policy::new(config.networks.clone(), config.admission.clone());
         let mut tunnel = Self {
             policy,
@@ -101,7 +98,6 @@ impl Tunnel {
             outside: Outside::default(),
             events: VecDeque::new(),
             timers: Timers::default(),
-            token,
             next_probe: 0,
             random,
             multicast_told: Instant::ZERO,
@@ -381,7 +377,9 @@ impl Tunnel {
             Nhrp::Registered { info, prefix, expires, moved_from, new } => {
                 self.registered(now, &info, prefix, expires, moved_from, new);
             }
-            Nhrp::Unregistered { protocol_address, reason } => self.unregistered(now, protocol_address, reason),
+            Nhrp::Unregistered { protocol_address, reason } => {
+                self.unregistered(now, protocol_address, reason)
+            }
             Nhrp::RegistrationDenied { protocol_address, path, code, reason } => {
                 let reason = format!("{reason} (code {code})");
                 self.events.push_back(Event::RegistrationDenied { address: protocol_address, path, reason });
@@ -393,7 +391,9 @@ impl Tunnel {
             Nhrp::Asked { peer, holding_time, .. } => self.asked(now, &peer, holding_time),
             Nhrp::Purged { prefix, by } => self.purged(now, prefix, by),
             Nhrp::Indicated { source, destination, path } => self.indicated(now, source, destination, path),
-            Nhrp::PeerError { code, from } => tracing::debug!(%from, code, "NHRP error about something we sent"),
+            Nhrp::PeerError { code, from } => {
+                tracing::debug!(%from, code, "NHRP error about something we sent")
+            }
         }
     }
 
@@ -516,9 +516,8 @@ impl Tunnel {
     fn probe(&mut self, id: PeerId, path: Path, opaque: u64) {
         let Some(peer) = self.peers.get(id) else { return };
         let own = &self.config.addresses;
-        let pair = own
-            .iter()
-            .find_map(|a| Some((*a, *peer.addresses.iter().find(|b| a.is_ipv4() == b.is_ipv4())?)));
+        let pair =
+            own.iter().find_map(|a| Some((*a, *peer.addresses.iter().find(|b| a.is_ipv4() == b.is_ipv4())?)));
         let Some((source, destination)) = pair else { return };
         let token = self.token_with(peer);
         self.transmit_probe(path, &Probe { kind: Kind::Request, source, destination, token, opaque });
@@ -531,7 +530,7 @@ impl Tunnel {
 
     /// The number that probes between us and a peer carry.
     fn token_with(&self, peer: &Peer) -> u64 {
-        self.token ^ peer.token.unwrap_or(0)
+        self.node.token() ^ peer.token.unwrap_or(0)
     }
 
     /// Which inner source addresses a peer may send from.
@@ -540,7 +539,8 @@ impl Tunnel {
             return SourceCheck::Any; // It carries everybody's.
         }
         if peer.fixed {
-            return match self.config.static_peers.iter().find(|s| peer.addresses.contains(&s.tunnel_address)) {
+            return match self.config.static_peers.iter().find(|s| peer.addresses.contains(&s.tunnel_address))
+            {
                 Some(s) if !self.config.admission.is_empty() => {
                     let own = peer.addresses.iter().map(|a| IpNet::from(*a));
                     SourceCheck::Only(own.chain(s.prefixes.iter().copied()).collect())
@@ -556,13 +556,12 @@ impl Tunnel {
 }
 
 /// The NHRP station of a tunnel.
-pub(crate) fn station(config: &Config, token: u64) -> nhrp::Config {
+pub(crate) fn station(config: &Config) -> nhrp::Config {
     nhrp::Config {
         protocol_addresses: config.addresses.clone(),
         nbma_address: config.nbma_address,
         udp_port: Some(config.udp_port),
         identity: config.identity.clone(),
-        token,
         holding_time: config.nhrp.holding_time,
         authentication: config.nhrp.authentication.clone(),
         unique: config.nhrp.unique,

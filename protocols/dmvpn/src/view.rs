@@ -133,23 +133,6 @@ pub enum ShortcutState {
     },
 }
 
-/// An entry of the NHRP cache, for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CacheView {
-    /// What.
-    pub prefix: IpNet,
-    /// Tunnel address of the station.
-    pub protocol_address: IpAddr,
-    /// How it is reached.
-    pub path: Path,
-    /// `registered`, `resolved`, `static`, `nhs`.
-    pub kind: String,
-    /// Its identity, when it asserts one.
-    pub identity: Option<String>,
-    /// When it ends; `None`: never.
-    pub expires: Option<Instant>,
-}
-
 /// Which way a packet goes now, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathView {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// One NHRP station.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Our tunnel addresses: at most one of each IP version; one registration is kept per NHS and version.
     pub protocol_addresses: Vec<IpAddr>,
@@ -17,9 +17,6 @@ pub struct Config {
     pub udp_port: Option<u16>,
     /// Our identity as we assert it (vendor extension). Verified only where encryption is on.
     pub identity: String,
-    /// Our number for probes (vendor extension of requests and replies, of registrations too), the same for every
-    /// peer and as long as the process lives: probes between two of ours carry the exclusive or of both numbers.
-    pub token: u64,
     /// How long others may use what we register or answer (whole seconds, 1..=65535). Registrations are refreshed
     /// after a third of it.
     pub holding_time: Duration,

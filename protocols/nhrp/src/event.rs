@@ -33,7 +33,7 @@ pub struct PeerInfo {
     pub natted: bool,
     /// The identity it asserts (our vendor extension); `None` for a foreign router.
     pub identity: Option<String>,
-    /// Its number for probes (see `Config::token`). `None`: foreign.
+    /// Its number for probes (see [`crate::Node::token`]). `None`: foreign.
     pub token: Option<u64>,
     /// Its NHRP group, when it sent one.
     pub group: Option<String>,
