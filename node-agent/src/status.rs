@@ -69,11 +69,11 @@ pub fn cache(snapshot: &Snapshot) -> Vec<agent::CacheEntry> {
             let peer = snapshot.peers.iter().find(|p| p.addresses.contains(&entry.protocol_address));
             agent::CacheEntry {
                 interface: snapshot.config.interface().to_owned(),
-                kind: entry.kind.clone(),
+                kind: format!("{:?}", entry.kind).to_lowercase(),
                 prefix: entry.prefix.to_string(),
                 tunnel_address: entry.protocol_address.to_string(),
                 nbma: word(peer.and_then(|p| p.nbma_claimed)),
-                path: entry.path.to_string(),
+                path: word(entry.path),
                 natted: peer.is_some_and(|p| p.natted),
                 identity: entry.identity.clone().unwrap_or_default(),
                 expires_ms: entry.expires.map_or(0, |at| millis_since(at, snapshot.now)),

@@ -372,9 +372,8 @@ impl Control {
     }
 
     fn name_of(&self, peer: PeerId) -> String {
-        let standing = self.engine.as_ref().map(Tunnel::standing).unwrap_or_default();
-        let address = standing.peers.get(&peer).and_then(|entry| entry.addresses.first());
-        address.map(ToString::to_string).unwrap_or_default()
+        let entry = self.engine.as_ref().and_then(|engine| engine.standing().peers.get(&peer));
+        entry.and_then(|entry| entry.addresses.first()).map(ToString::to_string).unwrap_or_default()
     }
 
     // ---- the engine ----

@@ -4,7 +4,8 @@ use crate::config::{TunnelConfig, Underlay};
 use crate::kernel::link::Link;
 use crate::routing::Origin;
 use dataplane::messages::PeerCounters;
-use dmvpn::view::{CacheView, HubView, PeerView, ShortcutView};
+use dmvpn::CacheEntry;
+use dmvpn::view::{HubView, PeerView, ShortcutView};
 use ipnet::IpNet;
 use packet::{Instant, PeerId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,7 @@ pub struct Snapshot {
     /// Its shortcuts.
     pub shortcuts: Vec<ShortcutView>,
     /// The NHRP cache.
-    pub cache: Vec<CacheView>,
+    pub cache: Vec<CacheEntry>,
     /// Counters of the datapath, by name.
     pub totals: BTreeMap<String, u64>,
     /// Counters of the datapath, by peer.

@@ -52,6 +52,7 @@ pub struct Tunnel {
     random: StdRng,
     multicast_told: Instant,
     stop_by: Option<Instant>,
+    stopped: bool,
 }
 
 /// What to clear on request.
@@ -102,6 +103,7 @@ impl Tunnel {
             random,
             multicast_told: Instant::ZERO,
             stop_by: None,
+            stopped: false,
             config,
         };
         tunnel.own_routes();
@@ -144,6 +146,9 @@ impl Tunnel {
                 Timer::Shortcut(prefix) => self.shortcut_due(now, prefix),
                 Timer::Multicast => self.tell_multicast(now),
             }
+        }
+        if self.stop_by.is_some_and(|by| now >= by) {
+            (self.stop_by, self.stopped) = (None, true);
         }
         self.settle(now);
     }
@@ -188,8 +193,8 @@ impl Tunnel {
 
     /// Is there nothing left to wait for after [`Self::shutdown`]?
     #[must_use]
-    pub fn is_shut_down(&self, now: Instant) -> bool {
-        self.stop_by.is_some_and(|by| now >= by)
+    pub const fn is_shut_down(&self) -> bool {
+        self.stopped
     }
 
     /// The NHRP request ID to be kept across restarts.
