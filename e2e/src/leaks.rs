@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Once;
+use std::thread;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What there is on this machine that our programs or the lab could have made. Taken before and after a run, the
 /// difference is what was left behind.
@@ -66,15 +69,45 @@ pub(crate) fn of_lab(id: &str, directory: &Path) -> Vec<String> {
 
 /// Removes the namespaces and folders of labs whose process is gone without having cleaned up (it was killed).
 pub fn sweep() {
-    let dead = |name: &str| {
-        let pid = name.strip_prefix(MARK).and_then(|n| n.trim_start_matches('-').split('-').next());
-        pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new(&format!("/proc/{pid}")).exists())
-    };
-    for name in netns::named(MARK).into_iter().filter(|n| dead(n)) {
+    let folders = entries(&std::env::temp_dir());
+    let folders = folders.iter().filter_map(|f| f.file_name()?.to_str().map(str::to_owned));
+    let makers: BTreeSet<u32> = netns::named(MARK)
+        .into_iter()
+        .chain(folders)
+        .filter_map(|name| name.strip_prefix(MARK)?.strip_prefix('-')?.split('-').next()?.parse().ok())
+        .collect();
+    for pid in makers.into_iter().filter(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        remove_all(&format!("{MARK}-{pid}-"));
+    }
+}
+
+/// Removes what this process made when it is interrupted or told to end, since then nothing is dropped.
+pub(crate) fn clean_up_when_interrupted() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Without the handler the sweep of the next run removes what is left.
+        let _ = thread::Builder::new().name("interrupted".into()).spawn(|| {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+                return;
+            };
+            runtime.block_on(async {
+                let Ok(mut terminated) = signal(SignalKind::terminate()) else { return };
+                tokio::select! { _ = tokio::signal::ctrl_c() => {}, _ = terminated.recv() => {} }
+                eprintln!("interrupted: cleaning up");
+                remove_all(&format!("{MARK}-{}-", std::process::id()));
+                std::process::exit(130);
+            });
+        });
+    });
+}
+
+/// Removes the namespaces, with what runs in them, and the folders that begin like this.
+fn remove_all(prefix: &str) {
+    for name in netns::named(prefix) {
         netns::remove_stale(&name);
     }
     for path in entries(&std::env::temp_dir()) {
-        if path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(MARK) && dead(n)) {
+        if path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(prefix)) {
             let _ = fs::remove_dir_all(&path);
         }
     }

@@ -90,6 +90,7 @@ impl Lab {
         }
         leaks::sweep();
         leaks::adopt_orphans();
+        leaks::clean_up_when_interrupted();
         let id = format!("{MARK}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&id);
         fs::create_dir_all(&directory).map_err(Error::io(format!("make {}", directory.display())))?;

@@ -1,0 +1,140 @@
+//! The network most stories are told in: numbered hubs and spokes, each with a LAN and a host.
+//!
+//! | | underlay | tunnel | LAN | host | ASN |
+//! |---|---|---|---|---|---|
+//! | hub `n` | 198.51.100.`n` | 10.200.0.`n` | 10.100.`n`.0/24 | 10.100.`n`.10 | 65000 |
+//! | spoke `n` | 198.51.100.`10+n` | 10.200.16.`n` | 10.`n`.0.0/24 | 10.`n`.0.10 | 65000+`n` |
+
+use crate::agent::Agent;
+use crate::error::Result;
+use crate::manifest::Manifest;
+use crate::relay::Link;
+use crate::topology::{Lab, Node, Uplink};
+
+/// A hub or spoke with its LAN.
+pub struct Site {
+    /// The router the agent runs on.
+    pub node: Node,
+    /// A host behind it.
+    pub host: Node,
+    /// Its agent.
+    pub agent: Agent,
+    /// The host's address.
+    pub host_address: String,
+    /// The LAN.
+    pub lan: String,
+    /// The tunnel address.
+    pub tunnel: String,
+    /// The underlay address.
+    pub underlay: String,
+    /// The link to the Internet, if it is relayed.
+    pub link: Option<Link>,
+}
+
+/// What a site is, before it is built.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name of its namespace and node.
+    pub name: String,
+    /// Underlay address.
+    pub underlay: String,
+    /// Tunnel address.
+    pub tunnel: String,
+    /// The LAN's first three octets.
+    pub lan: String,
+    /// What the agent is told.
+    pub manifest: Manifest,
+    /// How it is attached.
+    pub uplink: Uplink,
+}
+
+/// Hub `n`, phase 3: BGP, announcing its LAN and 10.0.0.0/8 as the summary of everything.
+#[must_use]
+pub fn hub(n: u8) -> Plan {
+    let (tunnel, lan) = (format!("10.200.0.{n}"), format!("10.100.{n}"));
+    Plan {
+        name: format!("hub{n}"),
+        underlay: format!("198.51.100.{n}"),
+        manifest: Manifest::hub(&tunnel).bgp(65000, &[&format!("{lan}.0/24")]).summaries(&["10.0.0.0/8"]),
+        tunnel,
+        lan,
+        uplink: Uplink::default(),
+    }
+}
+
+/// Spoke `n` of these hubs (by number), phase 3: BGP, announcing its LAN.
+#[must_use]
+pub fn spoke(n: u8, hubs: &[u8]) -> Plan {
+    let (tunnel, lan) = (format!("10.200.16.{n}"), format!("10.{n}.0"));
+    let hubs: Vec<String> = hubs.iter().map(|h| format!("198.51.100.{h}")).collect();
+    let hubs: Vec<&str> = hubs.iter().map(String::as_str).collect();
+    Plan {
+        name: format!("spoke{n}"),
+        underlay: format!("198.51.100.{}", 10 + n),
+        manifest: Manifest::spoke(&tunnel, &hubs).bgp(65000 + u32::from(n), &[&format!("{lan}.0/24")]),
+        tunnel,
+        lan,
+        uplink: Uplink::default(),
+    }
+}
+
+impl Plan {
+    /// Changes what the agent is told.
+    #[must_use]
+    pub fn tuned(self, tune: impl FnOnce(Manifest) -> Manifest) -> Self {
+        Self { manifest: tune(self.manifest), ..self }
+    }
+
+    /// Another phase. Phase 2 needs the specific prefixes, so a hub's summary goes.
+    #[must_use]
+    pub fn phase(self, phase: u8) -> Self {
+        let summaries = if phase == 2 {
+            serde_json::json!({"routing": {"bgp": {"summaries": null}}})
+        } else {
+            serde_json::json!({})
+        };
+        self.tuned(|m| m.phase(phase).with(summaries))
+    }
+
+    /// Attached like this.
+    #[must_use]
+    pub fn by(self, uplink: Uplink) -> Self {
+        Self { uplink, ..self }
+    }
+
+    /// With another underlay address.
+    #[must_use]
+    pub fn at(self, underlay: &str) -> Self {
+        Self { underlay: underlay.to_owned(), ..self }
+    }
+
+    /// Builds the site on the lab's Internet and starts its agent.
+    pub fn start(self, lab: &Lab) -> Result<Site> {
+        self.start_behind(lab, lab.internet())
+    }
+
+    /// Builds the site behind a router of the lab and starts its agent.
+    pub fn start_behind(self, lab: &Lab, router: &Node) -> Result<Site> {
+        let site = self.build_behind(lab, router)?;
+        site.agent.launch()?;
+        Ok(site)
+    }
+
+    /// Builds the site without starting its agent.
+    pub fn build_behind(self, lab: &Lab, router: &Node) -> Result<Site> {
+        let (node, link) = router.attach(&self.name, &[&self.underlay], &self.uplink)?;
+        let host = node.lan("lan", &format!("{}.1/24", self.lan))?;
+        let agent = Agent::prepare(lab, &node, &[])?;
+        agent.write_manifest("lab.yaml", &self.manifest.text())?;
+        Ok(Site {
+            node,
+            host,
+            agent,
+            host_address: format!("{}.10", self.lan),
+            lan: format!("{}.0/24", self.lan),
+            tunnel: self.tunnel,
+            underlay: self.underlay,
+            link,
+        })
+    }
+}
