@@ -45,16 +45,21 @@ impl Agent {
 
     /// An agent that is not started yet, with further arguments.
     pub fn prepare(lab: &Lab, node: &Node, arguments: &[&str]) -> Result<Self> {
+        Self::prepare_as(lab, node, node.name(), arguments)
+    }
+
+    /// The same under another name than the node's: a replacement of the machine of that name.
+    pub fn prepare_as(lab: &Lab, node: &Node, name: &str, arguments: &[&str]) -> Result<Self> {
         let directory = node.directory()?;
         for folder in ["manifests", "run", "state"] {
             let path = directory.join(folder);
             fs::create_dir_all(&path).map_err(Error::io(format!("make {}", path.display())))?;
         }
-        let (log, name) = (directory.join("agent.log"), node.name().to_owned());
-        lab.on_failure(move || print_tail(&name, &log));
+        let (log, shown) = (directory.join("agent.log"), node.name().to_owned());
+        lab.on_failure(move || print_tail(&shown, &log));
         Ok(Self {
             node: node.clone(),
-            name: node.name().to_owned(),
+            name: name.to_owned(),
             directory,
             process: Mutex::new(None),
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),

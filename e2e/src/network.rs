@@ -6,10 +6,14 @@
 //! | spoke `n` | 198.51.100.`10+n` | 10.200.16.`n` | 10.`n`.0.0/24 | 10.`n`.0.10 | 65000+`n` |
 
 use crate::agent::Agent;
-use crate::error::Result;
+use crate::capture::{Capture, Packet};
+use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::relay::Link;
 use crate::topology::{Lab, Node, Uplink};
+use crate::traffic::Ping;
+use crate::wait::{self, PATIENCE};
+use std::time::{Duration, Instant};
 
 /// A hub or spoke with its LAN.
 pub struct Site {
@@ -137,4 +141,83 @@ impl Plan {
             link,
         })
     }
+}
+
+impl Site {
+    /// Waits until a spoke is registered, its routing is there, and it reaches this many hubs.
+    pub fn wait_joined(&self, hubs: usize) -> Result {
+        let ask = self.agent.ask();
+        ask.wait_hubs(hubs)?;
+        if ask.tunnel()?.bgp_neighbours.is_empty() { Ok(()) } else { ask.wait_bgp(hubs) }
+    }
+
+    /// Waits until packets for the other site's host have a way by the overlay.
+    pub fn wait_route_to(&self, other: &Self) -> Result {
+        wait::until(
+            &format!("a route from {} to {}", self.agent.name(), other.host_address),
+            PATIENCE,
+            || {
+                let path = self.agent.ask().path("", &other.host_address)?;
+                let by_overlay = ["hub", "peer", "shortcut"].contains(&path.kind.as_str());
+                if by_overlay { Ok(()) } else { Err(Error::other(format!("{path:?}"))) }
+            },
+        )
+    }
+
+    /// Does traffic to the other site go to it directly?
+    pub fn direct_to(&self, other: &Self) -> Result<bool> {
+        let path = self.agent.ask().path("", &other.host_address)?;
+        Ok(path.kind == "shortcut" || path.kind == "peer")
+    }
+
+    /// Keeps traffic going until it is direct both ways. Every ping must be answered meanwhile: forming a path loses
+    /// nothing.
+    pub fn wait_direct(&self, other: &Self) -> Result {
+        let what = format!("{} and {} to be connected directly", self.agent.name(), other.agent.name());
+        let start = Instant::now();
+        loop {
+            Ping { interval: Duration::from_millis(20), ..Ping::times(10) }
+                .expect(&self.host, &other.host_address)?;
+            if self.direct_to(other)? && other.direct_to(self)? {
+                return Ok(());
+            }
+            if start.elapsed() > PATIENCE {
+                let paths = [(self, other), (other, self)].map(|(here, there)| {
+                    here.agent.ask().path("", &there.host_address).map(|p| p.explanation)
+                });
+                return Err(Error::Timeout { what, waited: start.elapsed(), last: format!("{paths:?}") });
+            }
+        }
+    }
+
+    /// Packets between this site's host and the other's, either way, in a capture.
+    pub fn carried(&self, other: &Self) -> impl Fn(&Packet) -> bool + use<> {
+        let (here, there) = (self.host_address.clone(), other.host_address.clone());
+        move |p: &Packet| p.ip.carries(&here, &there) || p.ip.carries(&there, &here)
+    }
+
+    /// Packets between this site's underlay address and the other's, either way.
+    pub fn between(&self, other: &Self) -> impl Fn(&Packet) -> bool + use<> {
+        let (here, there) = (self.underlay.clone(), other.underlay.clone());
+        move |p: &Packet| p.ip.goes(&here, &there) || p.ip.goes(&there, &here)
+    }
+
+    /// Captures what this site exchanges with its router.
+    pub fn wire(&self) -> Result<Capture> {
+        Capture::start(&self.node, &["wan"])
+    }
+}
+
+/// Starts spokes and waits until each has joined and has a way to each other's host.
+pub fn start_and_join(lab: &Lab, hubs: &[&Site], spokes: Vec<Plan>) -> Result<Vec<Site>> {
+    let spokes = spokes.into_iter().map(|plan| plan.start(lab)).collect::<Result<Vec<_>>>()?;
+    for spoke in &spokes {
+        spoke.wait_joined(hubs.len())?;
+    }
+    for here in &spokes {
+        for there in spokes.iter().filter(|s| s.tunnel != here.tunnel) {
+            here.wait_route_to(there)?;
+        }
+    }
+    Ok(spokes)
 }

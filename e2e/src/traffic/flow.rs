@@ -27,6 +27,7 @@ pub struct Flow {
 
 struct Shared {
     stop_sending: AtomicBool,
+    paused: AtomicBool,
     stop_receiving: AtomicBool,
     sent: AtomicU64,
     refused: AtomicU64,
@@ -69,6 +70,7 @@ impl Flow {
         let output = from.0.namespace().enter(|| bind(source))??;
         let shared = Arc::new(Shared {
             stop_sending: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             stop_receiving: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -96,6 +98,11 @@ impl Flow {
     #[must_use]
     pub fn received(&self) -> u64 {
         self.shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
+    /// Sends nothing for a while; numbers go on afterwards.
+    pub fn pause(&self, yes: bool) {
+        self.shared.paused.store(yes, Ordering::Relaxed);
     }
 
     /// Stops sending, gives the last packets a second to arrive, and tells what happened.
@@ -259,11 +266,15 @@ fn bind(address: SocketAddr) -> Result<UdpSocket> {
 fn send(socket: &UdpSocket, to: SocketAddr, rate: u32, payload: usize, shared: &Shared) {
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
     let interval = 1_000_000_000 / u64::from(rate.max(1));
-    let start = now();
+    let mut start = now();
     let mut packet = vec![0u8; payload];
     packet[..8].copy_from_slice(&MAGIC);
     for number in 0u64.. {
         sleep_until(start + number * interval);
+        while shared.paused.load(Ordering::Relaxed) && !shared.stop_sending.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+            start = now() - number * interval;
+        }
         if shared.stop_sending.load(Ordering::Relaxed) {
             return;
         }

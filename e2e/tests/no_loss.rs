@@ -1,0 +1,209 @@
+//! No loss: 5,000 packets a second each way between hosts of two spokes, through every planned change; and at most a
+//! second of it through failures.
+//!
+//! The direct path has a round trip of 20 ms, that by the hub 60 ms, each with 5 ms of jitter on the spokes' links.
+//! A direction of a link keeps its order under jitter, so what arrives out of order was overtaken by a packet on the
+//! faster path, and its delay says so.
+
+use lab::decode::nhrp::kind;
+use lab::network::{hub, spoke, start_and_join};
+use lab::traffic::{Flow, Report};
+use lab::wait::{self, PATIENCE};
+use lab::{Capture, End, Error, Lab, Manifest, Result, Shape, Site, Uplink, heavy_story};
+use serde_json::json;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const MS: Duration = Duration::from_millis(1);
+const RATE: u32 = 5000;
+/// Between the slowest direct packet (10 ms and twice 5 ms of jitter) and the fastest by the hub (30 ms).
+const SLOWER_THAN_DIRECT: Duration = Duration::from_millis(25);
+
+struct Stage {
+    hub: Site,
+    a: Site,
+    b: Site,
+}
+
+/// A hub and two spokes at these distances, not connected directly yet.
+fn stage(lab: &Lab, phase: u8, tune: impl Fn(Manifest) -> Manifest) -> Result<Stage> {
+    let near = || Uplink::relayed(Shape::delay(5 * MS).jitter(5 * MS));
+    let hub1 = hub(1).phase(phase).by(Uplink::delay_ms(10)).start(lab)?;
+    let plan = |n| spoke(n, &[1]).phase(phase).by(near()).tuned(&tune);
+    let spokes = start_and_join(lab, &[&hub1], vec![plan(1), plan(2)])?;
+    let Ok([a, b]) = <[Site; 2]>::try_from(spokes) else { unreachable!("two spokes") };
+    Ok(Stage { hub: hub1, a, b })
+}
+
+impl Stage {
+    fn flows(&self) -> Result<[Flow; 2]> {
+        let (a, b) = ((&self.a.host, &*self.a.host_address), (&self.b.host, &*self.b.host_address));
+        Ok([Flow::start(a, b, 7001, RATE, 200)?, Flow::start(b, a, 7002, RATE, 200)?])
+    }
+
+    fn wait_direct(&self, direct: bool) -> Result {
+        wait::until(&format!("the hosts to be direct: {direct}"), PATIENCE, || {
+            let now = (self.a.direct_to(&self.b)?, self.b.direct_to(&self.a)?);
+            if now == (direct, direct) { Ok(()) } else { Err(Error::other(format!("{now:?}"))) }
+        })
+    }
+}
+
+/// Nothing was lost or duplicated, and whatever was reordered was overtaken while it came by the hub.
+fn assert_perfect(reports: &[Report]) {
+    for report in reports {
+        report.assert_nothing_lost();
+        let explained = report.overtaken_on_a_path_slower_than(SLOWER_THAN_DIRECT);
+        assert_eq!(
+            report.reordered, explained,
+            "{report}: only {explained} of the reordered came by the hub"
+        );
+        println!("{report}; all {explained} reordered were overtaken while they came by the hub");
+    }
+}
+
+fn nhrp_count(wire: &Capture, message: u8, since: Instant) -> usize {
+    wire.count(|p| p.at >= since && p.ip.nhrp().is_some_and(|m| m.kind == message))
+}
+
+/// Forming, renewal, idle expiry, purge, each under full load and each proven by the capture.
+fn a_shortcuts_life(name: &str, phase: u8) {
+    heavy_story(name, |lab| {
+        // Short times, so that a life fits into a story: renewed after 8 s, idle after 3 s.
+        let short = |m: Manifest| m.with(json!({"nhrp": {"holdingTime": "12s", "idleTimeout": "3s"}}));
+        let stage = stage(lab, phase, short)?;
+        let (a, b) = (&stage.a, &stage.b);
+        let wire = a.wire()?;
+        let by_hub = |p: &lab::Packet| a.carried(b)(p) && a.between(&stage.hub)(p);
+        let direct = |p: &lab::Packet| a.carried(b)(p) && a.between(b)(p);
+
+        let begin = Instant::now();
+        let flows = stage.flows()?;
+        stage.wait_direct(true)?;
+        sleep(500 * MS);
+        let formed = Instant::now();
+        assert!(wire.count(by_hub) > 0 && wire.count(direct) > 0, "first by the hub, then directly");
+        assert!(nhrp_count(&wire, kind::RESOLUTION_REPLY, begin) > 0);
+        sleep(1000 * MS);
+        assert_eq!(
+            wire.count(|p| p.at > formed + 500 * MS && by_hub(p)),
+            0,
+            "the hub carries nothing any more"
+        );
+
+        // Renewal: asked again before the answer's time is over, while the packets stay where they are.
+        let renewing = Instant::now();
+        sleep(12_000 * MS);
+        assert!(nhrp_count(&wire, kind::RESOLUTION_REQUEST, renewing) > 0, "a renewal");
+        assert_eq!(wire.count(|p| p.at > renewing && by_hub(p)), 0, "packets by the hub during renewal");
+
+        // Idle expiry: the traffic pauses until the shortcut is given up, and goes on in that moment.
+        flows.iter().for_each(|f| f.pause(true));
+        wait::until("the idle shortcut to go", PATIENCE, || {
+            let left = a.agent.ask().shortcuts()?.len();
+            if left == 0 { Ok(()) } else { Err(Error::other(format!("{left} shortcuts"))) }
+        })?;
+        let resumed = Instant::now();
+        flows.iter().for_each(|f| f.pause(false));
+        stage.wait_direct(true)?;
+        sleep(1000 * MS);
+        assert!(wire.count(|p| p.at > resumed && by_hub(p)) > 0, "the hub carried again");
+        assert!(wire.count(|p| p.at > resumed && direct(p)) > 0, "and a new shortcut formed");
+
+        // Purge: the far side announces a part of its LAN as well, so what it had answered is no longer exact.
+        let purged = Instant::now();
+        let more = spoke(2, &[1]).phase(phase).tuned(short);
+        let more = more.tuned(|m| m.with(json!({"announce": {"prefixes": ["10.2.0.0/24", "10.2.0.0/25"]}})));
+        b.agent.write_manifest("lab.yaml", &more.manifest.text())?;
+        if phase == 3 {
+            wire.wait_for("a purge", PATIENCE, |p| {
+                p.at > purged && !p.outgoing && p.ip.nhrp().is_some_and(|m| m.kind == kind::PURGE_REQUEST)
+            })?;
+        }
+        sleep(1000 * MS);
+        stage.wait_direct(true)?;
+        sleep(1000 * MS);
+        assert_perfect(&flows.map(Flow::stop));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_shortcut_forms_is_renewed_expires_and_is_purged_without_loss_in_phase_3() {
+    a_shortcuts_life("no_loss_phase_3", 3);
+}
+
+#[test]
+fn a_direct_path_forms_is_renewed_expires_and_forms_again_without_loss_in_phase_2() {
+    a_shortcuts_life("no_loss_phase_2", 2);
+}
+
+#[test]
+fn control_killed_twenty_times_under_load_loses_nothing() {
+    heavy_story("no_loss_control_killed", |lab| {
+        let stage = stage(lab, 3, |m| m)?;
+        let flows = stage.flows()?;
+        stage.wait_direct(true)?;
+        let victims = [&stage.a, &stage.b, &stage.hub];
+        for round in 0..20 {
+            let victim = &victims[round % victims.len()].agent;
+            victim.end(End::Kill)?;
+            sleep(100 * MS);
+            victim.launch()?;
+            victim.ask().wait_ready()?;
+            sleep(200 * MS);
+        }
+        stage.wait_direct(true)?;
+        assert_perfect(&flows.map(Flow::stop));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_direct_path_that_dies_costs_at_most_a_second() {
+    heavy_story("direct_blackholed", |lab| {
+        let stage = stage(lab, 3, |m| m)?;
+        let flows = stage.flows()?;
+        stage.wait_direct(true)?;
+        sleep(1000 * MS);
+        lab.internet().namespace().nft(
+            "table ip cut { chain forward { type filter hook forward priority filter; \
+             ip saddr { 198.51.100.11, 198.51.100.12 } ip daddr { 198.51.100.11, 198.51.100.12 } drop; } }",
+        )?;
+        stage.wait_direct(false)?;
+        sleep(2000 * MS);
+        let said = stage.a.agent.ask().path("", &stage.b.host_address)?.explanation.join("\n");
+        for report in flows.map(Flow::stop) {
+            println!("{report}");
+            assert!(report.lost > 0 && report.lost <= u64::from(RATE), "{report}");
+            assert!(report.longest_gap <= 1000 * MS, "{report}");
+        }
+        assert!(said.contains("answer") || said.contains("probe"), "the reason is kept: {said}");
+        // It comes back when the path does.
+        lab.internet().namespace().nft("delete table ip cut")?;
+        let flows = stage.flows()?;
+        wait::until("the direct path to be tried again", 90 * 1000 * MS, || {
+            let now = (stage.a.direct_to(&stage.b)?, stage.b.direct_to(&stage.a)?);
+            if now == (true, true) { Ok(()) } else { Err(Error::other(format!("{now:?}"))) }
+        })?;
+        assert_perfect(&flows.map(Flow::stop));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_far_datapath_that_is_killed_costs_at_most_a_second() {
+    heavy_story("far_datapath_killed", |lab| {
+        let stage = stage(lab, 3, |m| m)?;
+        let flows = stage.flows()?;
+        stage.wait_direct(true)?;
+        sleep(1000 * MS);
+        stage.b.agent.kill_datapath()?;
+        sleep(4000 * MS);
+        for report in flows.map(Flow::stop) {
+            println!("{report}");
+            assert!(report.lost <= u64::from(RATE) && report.longest_gap <= 1000 * MS, "{report}");
+        }
+        Ok(())
+    });
+}
