@@ -187,7 +187,7 @@ fn inner<T: Tap, U: Underlay>(
     if let Some(stats) = lane.peer_stats(row) {
         stats.received(1, packet.len() as u64);
     }
-    lane.capture(tables, row, false, packet);
+    lane.capture(tables, row, packet);
     if mss::clamp(packet, tables.tunnel.mtu) {
         lane.stats.count(Counter::MssClamped);
     }
@@ -294,5 +294,183 @@ impl ToKernel {
         let count = 1 + self.pieces.len().min(rest.len());
         lane.write(&slices[..count]);
         self.pieces.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{FromDatapath, HairpinRoute, Peer};
+    use crate::testing::*;
+    use packet::peer::OWN_MAC;
+    use packet::vnet::Gso;
+
+    #[test]
+    fn a_packet_reaches_the_kernel_as_if_its_peer_were_on_the_lan() {
+        let mut bench = Bench::new();
+        let packet = packet("10.11.0.5", "10.1.0.5", 200);
+        bench.from_path(path(1), &[packet.clone()]);
+        let delivered = bench.delivered().remove(0);
+        assert_eq!((delivered.to, delivered.from), (OWN_MAC, id(1).mac()));
+        assert_eq!(delivered.packet, packet);
+        assert_eq!(bench.tables.peer(id(1)).unwrap().counters().packets_received, 1);
+    }
+
+    #[test]
+    fn multicast_has_the_mac_of_its_group() {
+        let mut bench = Bench::new();
+        bench.from_path(path(1), &[packet("10.200.0.11", "224.0.0.5", 64)]);
+        bench.from_path(path(1), &[packet("10.200.0.11", "255.255.255.255", 64)]);
+        let to: Vec<_> = bench.delivered().iter().map(|d| d.to).collect();
+        assert_eq!(to, [[1, 0, 0x5e, 0, 0, 5], [0xff; 6]]);
+    }
+
+    fn stream(source: &str) -> (Vec<u8>, usize) {
+        let packets = (0..20u32).map(|i| tcp(source, "10.1.0.5", 1 + 1000 * i, false, &[5; 1000]));
+        let datagrams: Vec<_> = packets.map(|p| gre(gre::Protocol::IPV4, KEY, &p)).collect();
+        (datagrams.concat(), datagrams[0].len())
+    }
+
+    #[test]
+    fn a_stream_is_one_write() {
+        let mut bench = Bench::new();
+        let (mut message, size) = stream("10.11.0.5");
+        bench.datagrams(path(1), 0, &mut message, size);
+        let delivered = bench.delivered();
+        assert_eq!(delivered.len(), 1);
+        assert_eq!((delivered[0].vnet.gso, delivered[0].vnet.gso_size), (Gso::TcpV4, 1000));
+        assert_eq!(delivered[0].packet.len(), 40 + 20_000);
+        assert_eq!(bench.count(Counter::PacketsReceived), 20);
+    }
+
+    #[test]
+    fn an_unknown_path_may_only_probe() {
+        let mut bench = Bench::new();
+        bench.from_path(path(77), &[packet("10.11.0.5", "10.1.0.5", 200)]);
+        assert_eq!((bench.delivered(), bench.punted()), (vec![], vec![]));
+        assert_eq!(bench.count(Counter::DropUnknownPeer), 1);
+        let probe = probe(Kind::Request).to_vec();
+        bench.from_path(path(77), &[probe.clone()]);
+        let kind = ReceivedKind::Echo;
+        assert_eq!(bench.punted(), [FromDatapath::Received { path: path(77), kind, payload: probe }]);
+        assert_eq!(bench.sent(), []);
+    }
+
+    fn probe(kind: Kind) -> Probe {
+        Probe {
+            kind,
+            source: "10.200.0.11".parse().unwrap(),
+            destination: OWN.parse().unwrap(),
+            token: 5,
+            opaque: 6,
+        }
+    }
+
+    #[test]
+    fn a_known_peers_probe_is_answered_over_the_path_it_came_by() {
+        let mut bench = Bench::new();
+        let other = Path::udp(path(1).remote, 9999);
+        let row = Peer { receive: vec![path(1), other], ..peer(1) };
+        bench.tables.set_peer(id(1), row, 1);
+        bench.from_path(other, &[probe(Kind::Request).to_vec()]);
+        let sent = bench.sent().remove(0);
+        assert_eq!((sent.path, sent.packet), (other, probe(Kind::Request).reply().to_vec()));
+        assert_eq!(bench.count(Counter::ProbesAnswered), 1);
+        bench.from_path(other, &[probe(Kind::Reply).to_vec()]);
+        assert!(matches!(&bench.punted()[..], [FromDatapath::Received { kind: ReceivedKind::Echo, .. }]));
+        assert_eq!(bench.delivered(), []);
+    }
+
+    #[test]
+    fn nhrp_is_the_agents_whatever_the_path() {
+        let mut bench = Bench::new();
+        let mut message = gre(gre::Protocol::NHRP, KEY, b"nhrp");
+        let length = message.len();
+        bench.datagrams(path(77), 0, &mut message, length);
+        let (kind, payload) = (ReceivedKind::Nhrp, b"nhrp".to_vec());
+        assert_eq!(bench.punted(), [FromDatapath::Received { path: path(77), kind, payload }]);
+    }
+
+    #[test]
+    fn another_key_or_none_is_not_ours() {
+        let mut bench = Bench::new();
+        for key in [None, Some(0), Some(43)] {
+            let mut message = gre(gre::Protocol::IPV4, key, &packet("10.11.0.5", "10.1.0.5", 100));
+            let length = message.len();
+            bench.datagrams(path(1), 0, &mut message, length);
+        }
+        assert_eq!((bench.count(Counter::DropKey), bench.delivered()), (3, vec![]));
+    }
+
+    #[test]
+    fn a_source_the_peer_may_not_use_is_dropped() {
+        let mut bench = Bench::new();
+        let sources = Some(vec!["10.11.0.0/16".parse().unwrap()]);
+        bench.tables.set_peer(id(1), Peer { sources, ..peer(1) }, 1);
+        bench.from_path(path(1), &[packet("10.12.0.5", "10.1.0.5", 100)]);
+        bench.from_path(path(1), &[packet(OWN, "10.1.0.5", 100)]);
+        bench.from_path(path(1), &[packet("2001:db8::1", "2001:db8::2", 100)]);
+        assert_eq!(bench.delivered(), []);
+        assert_eq!((bench.count(Counter::DropSource), bench.count(Counter::DropOwnSource)), (2, 1));
+        bench.from_path(path(1), &[packet("10.11.0.5", "10.1.0.5", 100)]);
+        bench.from_path(path(1), &[packet("fe80::1", "ff02::5", 100)]);
+        assert_eq!(bench.delivered().len(), 2);
+    }
+
+    #[test]
+    fn congestion_on_the_way_is_carried_over() {
+        let mut bench = Bench::new();
+        let mut capable = packet("10.11.0.5", "10.1.0.5", 100);
+        packet::ip::set_tos(&mut capable, 2);
+        let mut message = gre(gre::Protocol::IPV4, KEY, &capable);
+        let length = message.len();
+        bench.datagrams(path(1), 3, &mut message, length);
+        assert_eq!(bench.delivered()[0].packet[1], 3);
+        let mut message = gre(gre::Protocol::IPV4, KEY, &packet("10.11.0.5", "10.1.0.5", 100));
+        bench.datagrams(path(1), 3, &mut message, length);
+        assert_eq!((bench.delivered(), bench.count(Counter::DropCongested)), (vec![], 1));
+    }
+
+    #[test]
+    fn garbage_is_counted_by_reason() {
+        let mut bench = Bench::new();
+        let mut send = |octets: &[u8]| {
+            let mut message = octets.to_vec();
+            bench.datagrams(path(1), 0, &mut message, octets.len());
+        };
+        send(&[0x20]);
+        send(&[0x20, 1, 8, 0, 0, 0, 0, 42]);
+        send(&gre(gre::Protocol(0x6558), KEY, &[0; 60]));
+        send(&gre(gre::Protocol::IPV4, KEY, &[]));
+        send(&gre(gre::Protocol::IPV6, KEY, &packet("10.11.0.5", "10.1.0.5", 100)));
+        send(&gre(gre::Protocol::IPV4, KEY, &packet("10.11.0.5", "10.1.0.5", 100)[..50]));
+        let reasons = [Counter::DropBadGre, Counter::DropProtocol, Counter::DropBadInner];
+        assert_eq!(reasons.map(|r| bench.count(r)), [2, 1, 3]);
+        assert_eq!(bench.delivered(), []);
+    }
+
+    #[test]
+    fn the_packet_path_does_not_allocate() {
+        let mut bench = Bench::new();
+        let prefix = "10.12.0.0/16".parse().unwrap();
+        bench.tables.set_hairpin(&[HairpinRoute { prefix, peer: Some(id(2)) }]);
+        let (vnet, packet_out) = super_frame("10.200.0.11", 50_000, 1360);
+        let big = frame(&vnet, id(1).mac(), 0x0800, &packet_out);
+        let small = frame(&vnet::Header::NONE, id(2).mac(), 0x0800, &packet(OWN, "10.200.0.12", 64));
+        let (mut message, size) = stream("10.11.0.5");
+        let hairpinned = gre(gre::Protocol::IPV4, KEY, &packet("10.11.0.5", "10.12.0.5", 300));
+        assert_no_alloc::reset_violation_count();
+        for _ in 0..10 {
+            let mut hairpinned = hairpinned.clone();
+            let length = hairpinned.len();
+            assert_no_alloc::assert_no_alloc(|| {
+                bench.read(&big);
+                bench.read(&small);
+                bench.datagrams(path(1), 0, &mut message, size);
+                bench.datagrams(path(1), 0, &mut hairpinned, length);
+            });
+        }
+        assert_eq!(assert_no_alloc::violation_count(), 0);
+        assert_eq!((bench.sent().len(), bench.delivered().len()), (10 * (37 + 1 + 1), 10));
     }
 }

@@ -8,6 +8,7 @@ use crate::tables::{PeerRow, Tables};
 use crate::transmit::Transmit;
 use packet::eth::{self, EtherType};
 use packet::peer::{Mac, OWN_MAC};
+use packet::segment::Segments;
 use packet::{Instant, Path, gre, ip, vnet};
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -122,11 +123,23 @@ impl<T: Tap, U: Underlay> Lane<T, U> {
         }
     }
 
-    /// Shows a packet to whoever captures.
+    /// Shows an inner packet that arrived to whoever captures.
     #[inline]
-    pub fn capture(&mut self, tables: &Tables, row: &PeerRow, outbound: bool, packet: &[u8]) {
+    pub fn capture(&mut self, tables: &Tables, row: &PeerRow, packet: &[u8]) {
         if tables.capture {
-            self.punts.captured(Some(row.id), outbound, packet, &self.stats);
+            self.punts.captured(Some(row.id), false, packet, &self.stats);
+        }
+    }
+
+    /// Shows the packets of a frame that leaves to whoever captures, each as it leaves.
+    #[inline]
+    pub fn capture_segments(&mut self, tables: &Tables, row: &PeerRow, segments: &Segments<'_>) {
+        if tables.capture {
+            let mut segments = segments.clone();
+            while let Some(Ok(length)) = segments.write_next(&mut self.scratch) {
+                let packet = self.scratch.get(..length).unwrap_or_default();
+                self.punts.captured(Some(row.id), true, packet, &self.stats);
+            }
         }
     }
 }

@@ -24,3 +24,6 @@ pub mod tables;
 pub mod transmit;
 pub mod tunnel;
 pub mod worker;
+
+#[cfg(test)]
+mod testing;

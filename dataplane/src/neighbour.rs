@@ -67,3 +67,78 @@ fn send<T: Tap, U: Underlay>(lane: &mut Lane<T, U>, frame: &[u8]) {
     lane.write(&[IoSlice::new(&vnet), IoSlice::new(frame)]);
     lane.stats.count(Counter::NeighboursAnswered);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{FromDatapath, Peer};
+    use crate::testing::*;
+    use packet::eth;
+    use packet::peer::OWN_MAC;
+
+    fn request(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+        let fixed = [0, 1, 8, 0, 6, 4, 0, 1];
+        [&fixed[..], &OWN_MAC, &sender, &[0; 6], &target].concat()
+    }
+
+    /// Who answers, and how.
+    fn asked(bench: &mut Bench, target: [u8; 4]) -> Option<Mac> {
+        bench.frame(&vnet::Header::NONE, eth::BROADCAST, 0x0806, &request([10, 200, 0, 1], target));
+        let mac = bench.delivered().first().map(|d| d.packet[8..14].try_into().unwrap());
+        assert_eq!(bench.sent(), [], "never sent to peers");
+        mac
+    }
+
+    #[test]
+    fn an_address_with_a_direct_path_has_its_peers_mac() {
+        let mut bench = Bench::new();
+        assert_eq!(asked(&mut bench, [10, 200, 0, 11]), Some(id(1).mac()));
+        assert_eq!(bench.punted(), []);
+    }
+
+    #[test]
+    fn any_other_address_inside_is_reached_by_the_hub_and_wanted() {
+        let mut bench = Bench::new();
+        bench.tables.set_peer(id(2), Peer { send: None, ..peer(2) }, 1);
+        for last in [77, 12] {
+            assert_eq!(asked(&mut bench, [10, 200, 0, last]), Some(BY_HUB_MAC));
+            let wanted = FromDatapath::NextHopWanted([10, 200, 0, last].into());
+            assert_eq!(bench.punted(), [wanted]);
+        }
+    }
+
+    #[test]
+    fn our_own_addresses_and_other_networks_are_not_answered() {
+        let mut bench = Bench::new();
+        assert_eq!(asked(&mut bench, [10, 200, 0, 1]), None);
+        assert_eq!(asked(&mut bench, [10, 201, 0, 1]), None);
+        assert_eq!(bench.count(Counter::DropNotAnswered), 2);
+    }
+
+    #[test]
+    fn a_probe_for_duplicates_is_not_answered() {
+        let mut bench = Bench::new();
+        let probe = request([0; 4], [10, 200, 0, 77]);
+        bench.frame(&vnet::Header::NONE, eth::BROADCAST, 0x0806, &probe);
+        assert_eq!(bench.delivered(), []);
+    }
+
+    fn solicitation(source: &str, target: &str) -> Vec<u8> {
+        let target: std::net::Ipv6Addr = target.parse().unwrap();
+        let message = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets()].concat();
+        with_protocol(source, "ff02::1:ff00:10", 58, 255, &message)
+    }
+
+    #[test]
+    fn a_solicitation_is_advertised_to_whoever_asked() {
+        let mut bench = Bench::new();
+        let group = [0x33, 0x33, 0xff, 0, 0, 0x10];
+        bench.tables.multicast = [id(1)].into();
+        bench.from_kernel(group, &solicitation("fd00:200::1", "fd00:200::10"));
+        let answer = bench.delivered().remove(0);
+        assert_eq!((answer.from, answer.to), (id(1).mac(), OWN_MAC));
+        assert_eq!(answer.packet[66..72], id(1).mac());
+        bench.from_kernel(group, &solicitation("::", "fd00:200::10"));
+        assert_eq!((bench.delivered(), bench.sent()), (vec![], vec![]));
+    }
+}

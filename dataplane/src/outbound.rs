@@ -89,6 +89,7 @@ fn encapsulate<T: Tap, U: Underlay>(
     let protocol = protocol_of(packet);
     let tos = ecn::encapsulate(ip.tos);
     let whole = vnet.gso == Gso::None;
+    lane.capture_segments(tables, row, &segments);
     let (mut packets, mut octets, mut clamped) = (0, 0, false);
     while let Some(length) = segments.next_len() {
         lane.gather(path, tos, protocol, key, length, |room| {
@@ -101,7 +102,6 @@ fn encapsulate<T: Tap, U: Underlay>(
         packets += 1;
         octets += length as u64;
     }
-    lane.capture(tables, row, true, packet);
     lane.stats.add(Counter::PacketsSent, packets);
     lane.stats.add(Counter::BytesSent, octets);
     if clamped {
@@ -109,5 +109,183 @@ fn encapsulate<T: Tap, U: Underlay>(
     }
     if let Some(stats) = lane.peer_stats(row) {
         stats.sent(packets, octets);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use packet::peer::BY_HUB_MAC;
+    use packet::{Instant, PeerId};
+
+    #[test]
+    fn a_frame_goes_to_the_peer_its_mac_names() {
+        let mut bench = Bench::new();
+        let packet = packet(OWN, "10.200.0.11", 100);
+        bench.from_kernel(id(1).mac(), &packet);
+        assert_eq!(bench.sent(), [Sent { path: path(1), tos: 0, packet }]);
+        assert_eq!(bench.count(Counter::PacketsSent), 1);
+        assert_eq!(bench.tables.peer(id(1)).unwrap().counters().bytes_sent, 100);
+    }
+
+    #[test]
+    fn a_frame_for_nobody_in_particular_goes_by_the_hub() {
+        let mut bench = Bench::new();
+        let stale = PeerId { index: 1, generation: 7 };
+        for mac in [BY_HUB_MAC, stale.mac(), id(5).mac(), [2, 0, 0, 0, 0, 1]] {
+            bench.from_kernel(mac, &packet(OWN, "10.200.0.77", 100));
+            assert_eq!(bench.sent()[0].path, path(9), "{mac:x?}");
+        }
+        bench.tables.by_hub = None;
+        bench.from_kernel(BY_HUB_MAC, &packet(OWN, "10.200.0.77", 100));
+        assert_eq!(bench.sent(), []);
+        assert_eq!(bench.count(Counter::DropNoHub), 1);
+    }
+
+    #[test]
+    fn a_super_frame_is_one_send_of_complete_segments() {
+        let mut bench = Bench::new();
+        let (vnet, packet) = super_frame("10.200.0.11", 50_000, 1360);
+        bench.frame(&vnet, id(1).mac(), 0x0800, &packet);
+        assert_eq!(bench.runs(), [37]);
+        let sent = bench.sent();
+        assert!(sent.iter().all(|s| s.packet.len() <= usize::from(MTU)));
+        for sent in &sent {
+            let ip = Ip::parse(&sent.packet).unwrap();
+            assert!(ip.pseudo_sum().with(ip.upper(&sent.packet)).is_valid());
+        }
+        assert_eq!(sent.iter().map(|s| s.packet.len() - 40).sum::<usize>(), 50_000);
+    }
+
+    #[test]
+    fn dscp_and_ecn_are_copied_to_the_outer_header() {
+        let mut bench = Bench::new();
+        let mut packet = packet(OWN, "10.200.0.11", 100);
+        packet::ip::set_tos(&mut packet, 0xb9);
+        bench.from_kernel(id(1).mac(), &packet);
+        assert_eq!(bench.sent()[0].tos, 0xb9);
+    }
+
+    #[test]
+    fn multicast_goes_to_everybody_who_receives_it() {
+        let mut bench = Bench::new();
+        let hello = packet(OWN, "224.0.0.5", 64);
+        let mac = [1, 0, 0x5e, 0, 0, 5];
+        bench.from_kernel(mac, &hello);
+        assert_eq!((bench.sent(), bench.count(Counter::DropNoReceiver)), (vec![], 1));
+        bench.tables.multicast = [id(1), id(2), id(77)].into();
+        bench.from_kernel(mac, &hello);
+        let to: Vec<_> = bench.sent().iter().map(|s| s.path).collect();
+        assert_eq!(to, [path(1), path(2)]);
+        assert_eq!(bench.count(Counter::Replicated), 2);
+    }
+
+    #[test]
+    fn a_syn_is_told_what_fits_though_its_checksum_was_left_to_us() {
+        let mut bench = Bench::new();
+        let mut syn = tcp(OWN, "10.200.0.11", 1, true, &[]);
+        let ip = Ip::parse(&syn).unwrap();
+        let partial = ip.pseudo_sum().fold();
+        syn[36..38].copy_from_slice(&partial.to_be_bytes());
+        let vnet = vnet::Header {
+            flags: vnet::flags::NEEDS_CSUM,
+            csum_start: 34,
+            csum_offset: 16,
+            ..vnet::Header::NONE
+        };
+        bench.frame(&vnet, id(1).mac(), 0x0800, &syn);
+        let sent = bench.sent().remove(0).packet;
+        assert_eq!(sent[42..44], (MTU - 40).to_be_bytes());
+        let ip = Ip::parse(&sent).unwrap();
+        assert!(ip.pseudo_sum().with(ip.upper(&sent)).is_valid());
+        assert_eq!(bench.count(Counter::MssClamped), 1);
+    }
+
+    fn narrow(bench: &Bench, mtu: u32) {
+        bench.tables.peer(id(1)).unwrap().path_mtu.set(path(1), mtu, bench.lane.now);
+    }
+
+    #[test]
+    fn what_a_narrow_path_does_not_take_is_answered_as_a_router_does() {
+        let mut bench = Bench::new();
+        narrow(&bench, 1280);
+        bench.from_kernel(id(1).mac(), &packet(OWN, "10.11.0.1", 1300));
+        assert_eq!((bench.sent(), bench.count(Counter::DropTooBig)), (vec![], 1));
+        let told = bench.delivered().remove(0);
+        // 1280 less IP 20, UDP 8 and GRE with key 8; from the peer's side of the LAN.
+        assert_eq!(icmp_error(&told.packet), (3, 4, 1244));
+        assert_eq!(Ip::parse(&told.packet).unwrap().source, std::net::IpAddr::from([10, 200, 0, 11]));
+        assert_eq!((told.from, told.to), (id(1).mac(), packet::peer::OWN_MAC));
+    }
+
+    #[test]
+    fn what_may_be_fragmented_is() {
+        let mut bench = Bench::new();
+        narrow(&bench, 1280);
+        let mut packet = packet(OWN, "10.11.0.1", 1300);
+        packet[6] = 0; // no DF
+        bench.from_kernel(id(1).mac(), &packet);
+        let sent = bench.sent();
+        let seen: Vec<_> = sent
+            .iter()
+            .map(|s| {
+                assert!(packet::ipv4::is_checksum_valid(&s.packet));
+                let ip = Ip::parse(&s.packet).unwrap();
+                let fragment = ip.fragment.unwrap();
+                (fragment.offset, fragment.more, ip.total_len)
+            })
+            .collect();
+        assert_eq!(seen, [(0, true, 1244), (1224, false, 76)]);
+        assert_eq!(bench.count(Counter::Fragmented), 1);
+    }
+
+    #[test]
+    fn a_super_frame_is_cut_smaller_for_a_narrow_path() {
+        let mut bench = Bench::new();
+        narrow(&bench, 1280);
+        let (vnet, packet) = super_frame("10.11.0.1", 5000, 1360);
+        bench.frame(&vnet, id(1).mac(), 0x0800, &packet);
+        let lengths: Vec<_> = bench.sent().iter().map(|s| s.packet.len()).collect();
+        assert_eq!(lengths, [1244, 1244, 1244, 1244, 224]);
+    }
+
+    #[test]
+    fn a_narrow_path_is_tried_again_later() {
+        let mut bench = Bench::new();
+        narrow(&bench, 1280);
+        bench.lane.now = bench.lane.now + std::time::Duration::from_secs(601);
+        bench.from_kernel(id(1).mac(), &packet(OWN, "10.11.0.1", 1300));
+        assert_eq!(bench.sent().len(), 1);
+        assert!(bench.lane.now > Instant::ZERO);
+    }
+
+    #[test]
+    fn nonsense_is_counted() {
+        let mut bench = Bench::new();
+        bench.read(&[0; 5]);
+        bench.read(&[0; 20]);
+        bench.frame(&vnet::Header::NONE, id(1).mac(), 0x88cc, &[0; 60]);
+        bench.frame(&vnet::Header::NONE, id(1).mac(), 0x0800, &[0x45; 10]);
+        assert_eq!((bench.count(Counter::DropBadFrame), bench.count(Counter::DropNotIp)), (3, 1));
+        assert_eq!(bench.sent(), []);
+    }
+
+    #[test]
+    fn a_capture_shows_each_packet_as_it_leaves() {
+        let mut bench = Bench::new();
+        bench.tables.capture = true;
+        let (vnet, packet) = super_frame("10.200.0.11", 3000, 1360);
+        bench.frame(&vnet, id(1).mac(), 0x0800, &packet);
+        let sent: Vec<_> = bench.sent().into_iter().map(|s| s.packet).collect();
+        let shown: Vec<_> = bench
+            .punted()
+            .into_iter()
+            .map(|m| match m {
+                crate::messages::FromDatapath::Captured { packet, outbound: true, .. } => packet,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(shown, sent);
     }
 }

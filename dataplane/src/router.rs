@@ -48,8 +48,7 @@ pub fn tell<T: Tap, U: Underlay>(
         Origin::Kernel(row) => lane.deliver(row.mac, message),
         Origin::Peer(row, arrived_by) => {
             let path = row.peer.send.unwrap_or(arrived_by);
-            let tos = ecn::encapsulate(message.get(1).copied().unwrap_or(0));
-            let tos = if ip.is_v4() { tos } else { 0 };
+            let tos = ecn::encapsulate(Ip::parse(message).map_or(0, |ip| ip.tos));
             lane.gather(path, tos, protocol_of(message), tables.tunnel.key, length, |room| {
                 room.copy_from_slice(message);
             });
