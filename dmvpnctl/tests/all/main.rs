@@ -1,0 +1,6 @@
+//! dmvpnctl from the outside.
+
+mod fake;
+mod render;
+mod replies;
+mod socket;
