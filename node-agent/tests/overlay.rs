@@ -1,0 +1,142 @@
+//! The agent with a real kernel and a real datapath: a hub and two spokes in namespaces, static routes, phase 3.
+//! Needs root.
+
+use lab::agent::binary;
+use lab::traffic::Ping;
+use lab::{Agent, Capture, End, Error, Lab, Manifest, Node, Result, story};
+use std::process::Command;
+use std::time::Duration;
+
+/// A hub and two spokes with a LAN each.
+struct Overlay {
+    hub: Agent,
+    a: Agent,
+    b: Agent,
+    host_a: Node,
+    host_b: Node,
+}
+
+impl Overlay {
+    fn build(lab: &Lab) -> Result<Self> {
+        let hub = lab.site("hub", &["198.51.100.1"])?;
+        let (a, b) = (lab.site("a", &["203.0.113.1"])?, lab.site("b", &["203.0.113.2"])?);
+        let (host_a, host_b) = (a.lan("lan", "10.1.0.1/24")?, b.lan("lan", "10.2.0.1/24")?);
+        let routes = [("10.1.0.0/24", "10.200.1.1"), ("10.2.0.0/24", "10.200.2.1")];
+        let overlay = Self {
+            hub: Agent::start(lab, &hub, &Manifest::hub("10.200.0.1").routes(&routes, &[]))?,
+            a: Agent::start(lab, &a, &spoke("10.200.1.1", "10.1.0.0/24"))?,
+            b: Agent::start(lab, &b, &spoke("10.200.2.1", "10.2.0.0/24"))?,
+            host_a,
+            host_b,
+        };
+        overlay.a.ask().wait_hubs(1)?;
+        overlay.b.ask().wait_hubs(1)?;
+        overlay.hub.ask().wait_registrations(2)?;
+        Ok(overlay)
+    }
+}
+
+fn spoke(tunnel_address: &str, lan: &str) -> Manifest {
+    let everything_else = [("10.0.0.0/8", "10.200.0.1")];
+    Manifest::spoke(tunnel_address, &["198.51.100.1"])
+        .routes(&everything_else, &[lan])
+        .with(serde_json::json!({"protectedPrefixes": ["10.0.0.0/8"]}))
+}
+
+#[test]
+fn two_lans_reach_each_other_and_a_shortcut_forms() {
+    story("shortcut", |lab| {
+        let overlay = Overlay::build(lab)?;
+        let report = Ping::times(5).run(&overlay.host_a, "10.2.0.10")?;
+        if !report.complete() {
+            return Err(Error::other(format!("pings were lost while the shortcut formed: {report}")));
+        }
+        let path = overlay.a.ask().wait_path("10.2.0.10", "shortcut")?;
+        assert_eq!(path.via, "10.200.2.1");
+        let at_hub = Capture::start(overlay.hub.node(), &["wan"])?;
+        let report = Ping::times(5).run(&overlay.host_a, "10.2.0.10")?;
+        assert!(report.complete(), "{report}");
+        let by_hub = at_hub.count(|p| p.ip.carries("10.1.0.10", "10.2.0.10"));
+        assert_eq!(by_hub, 0, "packets of a shortcut went by the hub");
+        let _ = &overlay.host_b;
+        Ok(())
+    });
+}
+
+#[test]
+fn an_agent_that_is_killed_and_restarted_loses_nothing() {
+    story("restart", |lab| {
+        let overlay = Overlay::build(lab)?;
+        Ping::times(3).run(&overlay.host_a, "10.2.0.10")?;
+        overlay.a.ask().wait_path("10.2.0.10", "shortcut")?;
+        let pings = Ping { count: 200, interval: Duration::from_millis(20), ..Ping::default() };
+        let report = std::thread::scope(|scope| {
+            let pinging = scope.spawn(|| pings.run(&overlay.host_a, "10.2.0.10"));
+            for agent in [&overlay.a, &overlay.b, &overlay.hub] {
+                std::thread::sleep(Duration::from_millis(300));
+                agent.end(End::Kill)?;
+                agent.launch()?;
+                agent.ask().wait_ready()?;
+            }
+            pinging.join().map_err(|_| Error::other("the ping panicked"))?
+        })?;
+        assert!(report.complete(), "{report}");
+        overlay.a.wait_log("took over where the agent before left off", Duration::from_secs(5))?;
+        assert_eq!(overlay.a.ask().path("", "10.2.0.10")?.kind, "shortcut");
+        Ok(())
+    });
+}
+
+#[test]
+fn without_the_agent_protected_traffic_goes_nowhere() {
+    story("protected", |lab| {
+        let overlay = Overlay::build(lab)?;
+        assert!(overlay.a.end(End::Orderly)?.success());
+        assert!(overlay.a.datapaths().is_empty(), "the datapath outlived an orderly end");
+        let wire = Capture::start(overlay.a.node(), &["wan"])?;
+        let report = Ping::times(2).run(&overlay.host_a, "10.2.0.10")?;
+        assert!(report.round_trips.is_empty());
+        let leaked = wire.count(|p| p.ip.goes("10.1.0.10", "10.2.0.10"));
+        assert_eq!(leaked, 0, "traffic for the overlay left in clear");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_broken_manifest_changes_nothing_and_is_told() {
+    story("broken-manifest", |lab| {
+        let overlay = Overlay::build(lab)?;
+        overlay.a.write_manifest("more.yaml", "kind: DmvpnSpoke\nspec: {")?;
+        overlay.a.wait_log("manifest not applied", Duration::from_secs(5))?;
+        let status = overlay.a.ask().status()?;
+        let errors = status.configuration.map(|c| c.errors).unwrap_or_default();
+        assert!(errors.iter().any(|e| e.contains("more.yaml")), "{errors:?}");
+        assert!(Ping::times(3).run(&overlay.host_a, "10.2.0.10")?.complete());
+        let checks = overlay.a.ask().diagnose()?;
+        assert!(checks.iter().any(|c| c.name == "manifests" && !c.advice.is_empty()), "{checks:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn uninstall_leaves_nothing() {
+    story("uninstall", |lab| {
+        let overlay = Overlay::build(lab)?;
+        let node = overlay.a.node();
+        overlay.a.end(End::Kill)?;
+        let (run, state) = (overlay.a.run_directory(), overlay.a.state_directory());
+        let mut uninstall = Command::new(binary("dmvpn-agent")?);
+        uninstall.arg("uninstall").arg("--run-dir").arg(&run).arg("--state-dir").arg(&state);
+        let status = node.spawn(&mut uninstall)?.wait().map_err(Error::io("uninstall"))?;
+        assert!(status.success());
+        assert!(overlay.a.datapaths().is_empty());
+        assert!(!run.exists() && !state.exists());
+        let links = String::from_utf8_lossy(&node.run("ip", &["link"])?.stdout).into_owned();
+        assert!(!links.contains("dmvpn0"), "{links}");
+        let routes = String::from_utf8_lossy(&node.run("ip", &["route", "show", "table", "all"])?.stdout).into_owned();
+        assert!(!routes.contains("unreachable") && !routes.contains("10.0.0.0/8"), "{routes}");
+        let redirects = node.run("sysctl", &["-n", "net.ipv4.conf.all.send_redirects"])?;
+        assert_eq!(String::from_utf8_lossy(&redirects.stdout).trim(), "0", "as the lab had set it");
+        Ok(())
+    });
+}
