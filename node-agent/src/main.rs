@@ -4,6 +4,7 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use dmvpn_agent::agent::{self, Options};
 use dmvpn_agent::uninstall;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ struct Arguments {
     command: Option<Command>,
 
     /// Folder of DmvpnHub, DmvpnSpoke and Secret manifests; changes are applied as they are written
-    #[arg(long, value_name = "DIR", required_unless_present = "version")]
+    #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
 
     /// Name of this node
@@ -138,7 +139,10 @@ async fn stop_signal() {
 
 fn init_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),

@@ -5,6 +5,7 @@ use crate::control::Snapshot;
 use crate::routing::Origin;
 use dataplane::messages::PeerCounters;
 use dmvpn::view::{HubView, PathView, PeerState, PeerView, Role, ShortcutState, ShortcutView, Way};
+use nhrp::EntryKind;
 use packet::{Instant, PeerId};
 use rpc::agent;
 use std::fmt::Display;
@@ -65,21 +66,26 @@ pub fn peers(snapshot: &Snapshot) -> Vec<agent::Peer> {
 pub fn cache(snapshot: &Snapshot) -> Vec<agent::CacheEntry> {
     let entries = snapshot.cache.iter();
     entries
-        .map(|entry| {
-            let peer = snapshot.peers.iter().find(|p| p.addresses.contains(&entry.protocol_address));
-            agent::CacheEntry {
-                interface: snapshot.config.interface().to_owned(),
-                kind: format!("{:?}", entry.kind).to_lowercase(),
-                prefix: entry.prefix.to_string(),
-                tunnel_address: entry.protocol_address.to_string(),
-                nbma: word(peer.and_then(|p| p.nbma_claimed)),
-                path: word(entry.path),
-                natted: peer.is_some_and(|p| p.natted),
-                identity: entry.identity.clone().unwrap_or_default(),
-                expires_ms: entry.expires.map_or(0, |at| millis_since(at, snapshot.now)),
-                unique: snapshot.config.engine(snapshot.underlay).nhrp.unique,
-                group: peer.and_then(|p| p.group.clone()).unwrap_or_default(),
+        .map(|entry| agent::CacheEntry {
+            interface: snapshot.config.interface().to_owned(),
+            kind: match entry.kind {
+                EntryKind::Incomplete => "pending",
+                EntryKind::Cached => "resolved",
+                EntryKind::Registered => "registered",
+                EntryKind::Nhs => "nhs",
+                EntryKind::Static => "static",
+                EntryKind::Local => "local",
             }
+            .to_owned(),
+            prefix: entry.prefix.to_string(),
+            tunnel_address: entry.protocol_address.to_string(),
+            nbma: word(entry.nbma_claimed),
+            path: word(entry.path),
+            natted: entry.natted,
+            identity: entry.identity.clone().unwrap_or_default(),
+            expires_ms: entry.expires.map_or(0, |at| millis_since(at, snapshot.now)),
+            unique: false,
+            group: entry.group.clone().unwrap_or_default(),
         })
         .collect()
 }

@@ -133,7 +133,8 @@ fn uninstall_leaves_nothing() {
         assert!(!run.exists() && !state.exists());
         let links = String::from_utf8_lossy(&node.run("ip", &["link"])?.stdout).into_owned();
         assert!(!links.contains("dmvpn0"), "{links}");
-        let routes = String::from_utf8_lossy(&node.run("ip", &["route", "show", "table", "all"])?.stdout).into_owned();
+        let routes =
+            String::from_utf8_lossy(&node.run("ip", &["route", "show", "table", "all"])?.stdout).into_owned();
         assert!(!routes.contains("unreachable") && !routes.contains("10.0.0.0/8"), "{routes}");
         let redirects = node.run("sysctl", &["-n", "net.ipv4.conf.all.send_redirects"])?;
         assert_eq!(String::from_utf8_lossy(&redirects.stdout).trim(), "0", "as the lab had set it");

@@ -145,10 +145,13 @@ impl Ask {
     where
         F: Future<Output = std::result::Result<tonic::Response<T>, tonic::Status>>,
     {
-        let outcome = runtime()?.block_on(tokio::time::timeout(Duration::from_secs(10), async {
+        let ask = async {
             let client = rpc::connect(&self.socket).await.map_err(|e| Error::other(chain(&e)))?;
             request(client).await.map_err(|s| Error::other(format!("{}: {}", s.code(), s.message())))
-        }));
+        };
+        // The timer must be made where there is a runtime.
+        let outcome =
+            runtime()?.block_on(async { tokio::time::timeout(Duration::from_secs(10), ask).await });
         let answer = outcome.unwrap_or_else(|_| Err(Error::other("no answer within 10 s")));
         answer
             .map(tonic::Response::into_inner)

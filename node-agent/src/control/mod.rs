@@ -401,7 +401,7 @@ impl Control {
             self.settle_static_routes();
         }
         let Some(engine) = &self.engine else { return };
-        for step in standing::refill(&engine.standing(), &attachment.peers) {
+        for step in standing::refill(engine.standing(), &attachment.peers) {
             self.executor.push(step);
         }
         self.follow_captures();
@@ -567,7 +567,7 @@ impl Control {
         }
         self.configure();
         if let Some(engine) = &self.engine {
-            self.executor.push(standing::reconcile(&engine.standing()));
+            self.executor.push(standing::reconcile(engine.standing()));
         }
         self.wanted.forget_installed();
         self.settle_routes();
@@ -578,7 +578,7 @@ impl Control {
         if !self.config.is_hub() {
             return;
         }
-        let snapshot = hairpin::snapshot(self.rib.in_force(), &standing::direct(&engine.standing()));
+        let snapshot = hairpin::snapshot(self.rib.in_force(), &standing::direct(engine.standing()));
         if snapshot != self.hairpin {
             self.hairpin.clone_from(&snapshot);
             self.executor.push(Step::Datapath(Request::SetHairpin(snapshot)));
@@ -693,7 +693,7 @@ impl Control {
     /// Installs what is wanted and harmless, removes what became harmful.
     fn settle_routes(&mut self) {
         let (Some(engine), Some(_)) = (&self.engine, &self.link) else { return };
-        let underlay = standing::underlay(&engine.standing());
+        let underlay = standing::underlay(engine.standing());
         let rib = &self.rib;
         let steps = self.wanted.settle(|prefix| {
             guard::captured(prefix, underlay.iter().copied(), rib)
@@ -825,7 +825,7 @@ impl Control {
     /// Routes in force that would carry the tunnel's own packets: other programs install routes too.
     fn recursive(&self) -> std::collections::BTreeSet<(IpNet, IpAddr)> {
         let Some(engine) = &self.engine else { return Default::default() };
-        let underlay = standing::underlay(&engine.standing());
+        let underlay = standing::underlay(engine.standing());
         underlay.into_iter().filter_map(|address| Some((self.rib.tunnel_match(address)?, address))).collect()
     }
 

@@ -1,6 +1,6 @@
 //! Addresses: the tunnel's own, with the network's prefix length, so that next hops are on link as on any LAN.
 
-use super::{Error, Kernel, collect, refused};
+use super::{Error, Kernel, refused};
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 impl Kernel {
     /// Every address of this node, with the index of its interface.
     pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>, Error> {
-        let messages = collect("addresses", self.handle.address().get().execute()).await?;
+        let messages = self.collect("addresses", |k| k.address().get().execute()).await?;
         Ok(messages.iter().filter_map(|m| Some((m.header.index, parse(m)?))).collect())
     }
 
@@ -38,7 +38,7 @@ impl Kernel {
     }
 
     async fn address_messages(&self, index: u32) -> Result<Vec<AddressMessage>, Error> {
-        collect("addresses", self.handle.address().get().set_link_index_filter(index).execute()).await
+        self.collect("addresses", |k| k.address().get().set_link_index_filter(index).execute()).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! The tunnel interface. The datapath makes it (a persistent TAP); this sets it up.
 
-use super::{Error, Kernel, collect, refused};
+use super::{Error, Kernel, refused};
 use futures::TryStreamExt as _;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use packet::peer::{Mac, OWN_MAC};
@@ -43,7 +43,7 @@ impl Kernel {
 
     /// Every interface.
     pub async fn links(&self) -> Result<Vec<Link>, Error> {
-        let messages = collect("interfaces", self.handle.link().get().execute()).await?;
+        let messages = self.collect("interfaces", |k| k.link().get().execute()).await?;
         Ok(messages.iter().map(parse).collect())
     }
 

@@ -10,14 +10,18 @@ pub mod neighbour;
 pub mod route;
 pub mod sysctl;
 
-use futures::TryStreamExt as _;
+use futures::{Stream, TryStreamExt as _};
 use netlink_packet_core::ErrorMessage;
 use rtnetlink::Handle;
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// An open rtnetlink socket. Cheap to clone.
 #[derive(Clone)]
 pub struct Kernel {
     handle: Handle,
+    /// Held while a table is read: the kernel reads one at a time for a socket, and refuses a second (EBUSY).
+    reading: Arc<Mutex<()>>,
 }
 
 /// What the kernel did not do.
@@ -47,16 +51,17 @@ impl Kernel {
     pub fn open() -> Result<Self, Error> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, reading: Arc::default() })
     }
-}
 
-/// Collects a dump.
-async fn collect<T>(
-    what: &str,
-    stream: impl futures::Stream<Item = Result<T, rtnetlink::Error>>,
-) -> Result<Vec<T>, Error> {
-    stream.try_collect().await.map_err(|e| refused(what, e))
+    /// Reads a whole table. The request leaves when `read` is called.
+    async fn collect<T, S>(&self, what: &str, read: impl FnOnce(&Handle) -> S) -> Result<Vec<T>, Error>
+    where
+        S: Stream<Item = Result<T, rtnetlink::Error>>,
+    {
+        let _reading = self.reading.lock().await;
+        read(&self.handle).try_collect().await.map_err(|e| refused(what, e))
+    }
 }
 
 fn refused(what: impl Into<String>, source: rtnetlink::Error) -> Error {

@@ -1,6 +1,6 @@
 //! Permanent neighbours on the tunnel interface: which peer a next hop is.
 
-use super::{Error, Kernel, collect, refused};
+use super::{Error, Kernel, refused};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
@@ -30,7 +30,7 @@ impl Kernel {
 
     /// The permanent neighbours of the interface.
     pub async fn permanent_neighbours(&self, index: u32) -> Result<BTreeMap<IpAddr, Mac>, Error> {
-        let messages = collect("neighbours", self.handle.neighbours().get().execute()).await?;
+        let messages = self.collect("neighbours", |k| k.neighbours().get().execute()).await?;
         let ours = messages
             .iter()
             .filter(|m| m.header.ifindex == index && m.header.state == NeighbourState::Permanent);

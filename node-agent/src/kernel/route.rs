@@ -1,7 +1,6 @@
 //! Routes: those we install, and how any route is read.
 
 use super::{Error, Kernel, is_gone, refused};
-use futures::TryStreamExt as _;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
@@ -138,10 +137,8 @@ impl Kernel {
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
         let mut routes = Vec::new();
         for query in [v4, v6] {
-            let mut stream = std::pin::pin!(self.handle.route().get(query).execute());
-            while let Some(message) = stream.try_next().await.map_err(|e| refused("routes", e))? {
-                routes.extend(parse(&message));
-            }
+            let messages = self.collect("routes", |k| k.route().get(query).execute()).await?;
+            routes.extend(messages.iter().filter_map(parse));
         }
         Ok(routes)
     }
