@@ -150,8 +150,7 @@ impl Ask {
             request(client).await.map_err(|s| Error::other(format!("{}: {}", s.code(), s.message())))
         };
         // The timer must be made where there is a runtime.
-        let outcome =
-            runtime()?.block_on(async { tokio::time::timeout(Duration::from_secs(10), ask).await });
+        let outcome = runtime()?.block_on(async { tokio::time::timeout(Duration::from_secs(10), ask).await });
         let answer = outcome.unwrap_or_else(|_| Err(Error::other("no answer within 10 s")));
         answer
             .map(tonic::Response::into_inner)
