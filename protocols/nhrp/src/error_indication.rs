@@ -3,6 +3,7 @@
 //! They are sent to where the offending message came from, never about an Error Indication, and no faster than a
 //! peer's bucket allows.
 
+use crate::extension::ExtensionType;
 use crate::node::Node;
 use crate::packet::{Body, ErrorCode, MessageType, Offender, Packet};
 use crate::{Environment, Error, Event};
@@ -30,13 +31,47 @@ impl Node {
         let about_error =
             Offender::read(offender).is_ok_and(|o| o.message_type == MessageType::ErrorIndication);
         let Some(own) = self.own(crate::packet::Protocol::of(to)) else { return };
-        if about_error || !self.limits.errors.take(now, path) {
+        if about_error || self.is_own(to) || !self.limits.errors.take(now, path) {
             return;
         }
         let offender = offender.get(..MOST_RETURNED).unwrap_or(offender).to_vec();
         let packet =
             Packet { hop_count: HOPS, body: Body::Error { code, offset, offender }, ..self.blank(own, to) };
         self.send(path, packet);
+    }
+
+    /// Tells who wrote a message: of a request its source, of a reply the responder.
+    pub(crate) fn report_to_author(
+        &mut self,
+        now: Instant,
+        path: Path,
+        packet: &Packet,
+        code: ErrorCode,
+        bytes: &[u8],
+    ) {
+        let responder = || {
+            let named = packet.extension(ExtensionType::RESPONDER_ADDRESS)?.entries().pop()?;
+            named.protocol
+        };
+        let author = match packet.message_type().is_reply() {
+            true => responder().unwrap_or(packet.destination),
+            false => packet.source,
+        };
+        self.report(now, path, author, code, 0, bytes);
+    }
+
+    /// Tells the source of a message that could not be passed on: by its own path where we know it, since a
+    /// message that went round came from elsewhere.
+    pub(crate) fn report_in_transit(
+        &mut self,
+        now: Instant,
+        path: Path,
+        to: IpAddr,
+        code: ErrorCode,
+        offender: &[u8],
+    ) {
+        let path = self.known_path(to).unwrap_or(path);
+        self.report(now, path, to, code, 0, offender);
     }
 
     /// A message that could not be decoded. Where even its source is unreadable, or its checksum wrong, there is
@@ -47,10 +82,10 @@ impl Node {
             Error::Extension | Error::ExtensionOffset => ErrorCode::INVALID_EXTENSION,
             _ => ErrorCode::PROTOCOL_ERROR,
         };
-        if let Ok(offender) = Offender::read(bytes)
-            && !self.is_own(offender.source)
-        {
-            self.report(now, path, offender.source, code, 0, bytes);
+        if let Ok(offender) = Offender::read(bytes) {
+            let reply = offender.message_type.is_reply();
+            let author = if reply { offender.destination } else { offender.source };
+            self.report(now, path, author, code, 0, bytes);
         }
     }
 

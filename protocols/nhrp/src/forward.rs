@@ -111,7 +111,7 @@ impl Node {
                 //= rfc2332#5.2.7
                 // Requests that can't go on are answered; replies have nobody to be answered to.
                 if !is_reply {
-                    self.report(now, path, packet.source, ErrorCode::UNREACHABLE, 0, bytes);
+                    self.report_in_transit(now, path, packet.source, ErrorCode::UNREACHABLE, bytes);
                 }
                 Err(Error::NoRoute)
             }
@@ -134,7 +134,7 @@ impl Node {
         //= rfc2332#5.1
         // A message whose hop count is used up is not passed on; its source is told.
         if packet.hop_count <= 1 {
-            self.report(now, from, packet.source, ErrorCode::HOP_COUNT, 0, bytes);
+            self.report_in_transit(now, from, packet.source, ErrorCode::HOP_COUNT, bytes);
             return Err(Error::HopCount);
         }
         let is_request =
@@ -263,7 +263,7 @@ impl Node {
             return Ok(());
         }
         if !self.is_own(packet.source) && exchange.kind != ExchangeType::RegistrationReply {
-            self.report(now, path, packet.source, ErrorCode::LOOP, 0, bytes);
+            self.report_in_transit(now, path, packet.source, ErrorCode::LOOP, bytes);
         }
         Err(Error::Loop)
     }
@@ -280,7 +280,7 @@ impl Node {
     }
 
     /// The path of a station that is registered with us, or of a server of ours, by its protocol address.
-    fn known_path(&self, address: IpAddr) -> Option<Path> {
+    pub(crate) fn known_path(&self, address: IpAddr) -> Option<Path> {
         let registered = self.state.registered.covering(address).map(|(_, r)| r.path);
         registered.or_else(|| {
             let mut servers = self.state.nhs.values().flat_map(|n| n.accepted());
@@ -289,7 +289,7 @@ impl Node {
     }
 
     /// The path of the server that carries what has no better way.
-    fn server_path(&self, target: IpAddr) -> Option<Path> {
+    pub(crate) fn server_path(&self, target: IpAddr) -> Option<Path> {
         let protocol = Protocol::of(target);
         let path = |id| {
             let nhs = self.state.nhs.get(id)?;

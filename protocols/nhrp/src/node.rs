@@ -20,7 +20,7 @@ use crate::{Environment, Error};
 use ipnet::IpNet;
 use packet::{Instant, Path};
 use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -55,6 +55,7 @@ const SMALL_QUEUE: usize = 64;
 ///     nbma_address: "198.51.100.11".parse()?,
 ///     udp_port: Some(4754),
 ///     identity: "a-1.branch.example.com".into(),
+///     token: 0x0123_4567_89ab_cdef,
 ///     holding_time: Duration::from_secs(600),
 ///     authentication: None,
 ///     unique: true,
@@ -94,7 +95,6 @@ pub(crate) struct State {
     next_request_id: u32,
     /// Used for all registrations and purges where [`crate::Quirks::fixed_request_id`] is set.
     fixed_request_id: u32,
-    token: u64,
     pub(crate) next_resolution: u32,
     pub(crate) nhs: BTreeMap<NhsId, Nhs>,
     pub(crate) preferred: Option<NhsId>,
@@ -158,18 +158,17 @@ impl Limits {
 }
 
 impl Node {
-    /// A station that knows nobody yet. The seed must be random; it feeds jitter and the probe token.
+    /// A station that knows nobody yet. The seed feeds jitter.
     ///
     //= rfc2332#5.2.3
     /// Registration request IDs must not repeat over restarts: pass a `first_request_id` ahead of all used before
     /// (see [`Node::request_id`]).
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32], first_request_id: u32) -> Self {
-        let mut rng = StdRng::from_seed(seed);
+        let rng = StdRng::from_seed(seed);
         let state = State {
             next_request_id: first_request_id,
             fixed_request_id: first_request_id,
-            token: rng.next_u64(),
             next_resolution: 0,
             nhs: BTreeMap::new(),
             preferred: None,
@@ -215,13 +214,6 @@ impl Node {
     #[must_use]
     pub const fn request_id(&self) -> u32 {
         self.state.next_request_id
-    }
-
-    /// Our probe token: goes to every station of ours with each request and reply, and stays the same while the
-    /// state lives. Probes between two of ours carry the exclusive or of both tokens.
-    #[must_use]
-    pub const fn token(&self) -> u64 {
-        self.state.token
     }
 
     /// The configuration in use.
@@ -305,8 +297,9 @@ impl Node {
         count(&mut self.state.counters.received, packet.message_type());
         // 3. From one of our network.
         self.authenticate(now, path, &packet, bytes)?;
-        // 4. And not our own.
-        if self.is_own(packet.source) && !packet.message_type().is_reply() {
+        // 4. And not our own. A registration may be by somebody who wants our address: that is answered.
+        let kind = packet.message_type();
+        if self.is_own(packet.source) && !kind.is_reply() && kind != MessageType::RegistrationRequest {
             return Err(Error::OwnMessage);
         }
         match &packet.body {
@@ -366,7 +359,7 @@ impl Node {
             _ => Err(Error::AuthenticationFailed),
         };
         if verdict.is_err() && packet.message_type() != MessageType::ErrorIndication {
-            self.report(now, path, packet.source, ErrorCode::AUTHENTICATION, 0, bytes);
+            self.report_to_author(now, path, packet, ErrorCode::AUTHENTICATION, bytes);
         }
         verdict
     }
@@ -385,7 +378,7 @@ impl Node {
         if !has_unknown_compulsory(packet) {
             return Ok(());
         }
-        self.report(now, path, packet.source, ErrorCode::UNRECOGNISED_EXTENSION, 0, bytes);
+        self.report_to_author(now, path, packet, ErrorCode::UNRECOGNISED_EXTENSION, bytes);
         Err(Error::UnknownExtension)
     }
 
@@ -603,7 +596,7 @@ impl Node {
     pub(crate) fn station(&self, own: IpAddr) -> Station {
         Station {
             identity: Some(self.config.identity.clone()).filter(|i| !i.is_empty()),
-            token: Some(self.state.token),
+            token: Some(self.config.token),
             private: Some(self.config.nbma_address),
             udp_port: self.config.udp_port,
             capabilities: capability::PROBES,

@@ -24,7 +24,7 @@ pub(crate) struct Purge {
     /// Whom it is for.
     to: IpAddr,
     prefixes: Vec<IpNet>,
-    /// The path, when it is not to be looked up: to a server that is no longer ours.
+    /// The path, when it is not to be looked up: to or by a server that is no longer ours.
     path: Option<Path>,
     /// When what is purged would have ended by itself.
     deadline: Instant,
@@ -43,10 +43,15 @@ impl Node {
     /// Takes back all that was registered and answered: on shutdown. What was sent is sent once more as long as
     /// the station is driven.
     pub fn deregister(&mut self, now: Instant) {
+        // Answers first: the server passes their purges on only for who is registered, and which server that is
+        // we know only now.
+        for (requester, prefixes, deadline) in self.state.answered.take(now, None) {
+            let path = self.known_path(requester).or_else(|| self.server_path(requester));
+            self.start_purges(now, requester, &prefixes, path, deadline);
+        }
         for id in self.state.nhs.keys().copied().collect::<Vec<_>>() {
             self.purge_registrations(now, id);
         }
-        self.withdraw_matching(now, None);
     }
 
     /// Whom we answered.
@@ -59,9 +64,20 @@ impl Node {
     /// All answers that overlap `prefix`, or all there are.
     pub(crate) fn withdraw_matching(&mut self, now: Instant, prefix: Option<IpNet>) {
         for (requester, prefixes, deadline) in self.state.answered.take(now, prefix) {
-            for chunk in prefixes.chunks(MOST_PREFIXES) {
-                self.start_purge(now, requester, chunk.to_vec(), None, deadline);
-            }
+            self.start_purges(now, requester, &prefixes, None, deadline);
+        }
+    }
+
+    fn start_purges(
+        &mut self,
+        now: Instant,
+        to: IpAddr,
+        prefixes: &[IpNet],
+        path: Option<Path>,
+        deadline: Instant,
+    ) {
+        for chunk in prefixes.chunks(MOST_PREFIXES) {
+            self.start_purge(now, to, chunk.to_vec(), path, deadline);
         }
     }
 

@@ -1,0 +1,13 @@
+//! Stations that exchange messages in memory: one behaviour a test.
+#![allow(unused_crate_dependencies, missing_docs)]
+
+mod authentication;
+mod chained;
+mod errors;
+mod indication;
+mod nat;
+mod persistence;
+mod purge;
+mod registration;
+mod resolution;
+mod world;
