@@ -20,7 +20,7 @@ use crate::{Environment, Error};
 use ipnet::IpNet;
 use packet::{Instant, Path};
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -55,7 +55,6 @@ const SMALL_QUEUE: usize = 64;
 ///     nbma_address: "198.51.100.11".parse()?,
 ///     udp_port: Some(4754),
 ///     identity: "a-1.branch.example.com".into(),
-///     token: 0x0123_4567_89ab_cdef,
 ///     holding_time: Duration::from_secs(600),
 ///     authentication: None,
 ///     unique: true,
@@ -95,6 +94,7 @@ pub(crate) struct State {
     next_request_id: u32,
     /// Used for all registrations and purges where [`crate::Quirks::fixed_request_id`] is set.
     fixed_request_id: u32,
+    token: u64,
     pub(crate) next_resolution: u32,
     pub(crate) nhs: BTreeMap<NhsId, Nhs>,
     pub(crate) preferred: Option<NhsId>,
@@ -158,17 +158,18 @@ impl Limits {
 }
 
 impl Node {
-    /// A station that knows nobody yet. The seed feeds jitter.
+    /// A station that knows nobody yet. The seed must be random; it feeds jitter and the probe token.
     ///
     //= rfc2332#5.2.3
     /// Registration request IDs must not repeat over restarts: pass a `first_request_id` ahead of all used before
     /// (see [`Node::request_id`]).
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32], first_request_id: u32) -> Self {
-        let rng = StdRng::from_seed(seed);
+        let mut rng = StdRng::from_seed(seed);
         let state = State {
             next_request_id: first_request_id,
             fixed_request_id: first_request_id,
+            token: rng.next_u64(),
             next_resolution: 0,
             nhs: BTreeMap::new(),
             preferred: None,
@@ -214,6 +215,13 @@ impl Node {
     #[must_use]
     pub const fn request_id(&self) -> u32 {
         self.state.next_request_id
+    }
+
+    /// Our probe token: goes to every station of ours with each request and reply, and stays the same while the
+    /// state lives. Probes between two of ours carry the exclusive or of both tokens.
+    #[must_use]
+    pub const fn token(&self) -> u64 {
+        self.state.token
     }
 
     /// The configuration in use.
@@ -596,7 +604,7 @@ impl Node {
     pub(crate) fn station(&self, own: IpAddr) -> Station {
         Station {
             identity: Some(self.config.identity.clone()).filter(|i| !i.is_empty()),
-            token: Some(self.config.token),
+            token: Some(self.state.token),
             private: Some(self.config.nbma_address),
             udp_port: self.config.udp_port,
             capabilities: capability::PROBES,

@@ -25,7 +25,7 @@ fn a_spoke_registers_and_both_know_each_other() {
     assert_eq!(info.protocol_address, ip("10.0.0.1"));
     assert_eq!(info.candidates, [Path::udp(ip("198.51.100.11"), PORT)]);
     assert_eq!(info.identity.as_deref(), Some("10.0.0.1.example.com"));
-    assert_eq!(info.token, Some(token("198.51.100.11")));
+    assert_eq!(info.token, Some(world.node(1).token()));
     assert!(!info.natted);
     assert_eq!(*prefix, net("10.0.0.1/32"));
     let events = world.events(1);
@@ -34,7 +34,7 @@ fn a_spoke_registers_and_both_know_each_other() {
     };
     assert_eq!(*protocol_address, ip(HUB_ADDRESS));
     assert_eq!(*path, hub_path());
-    assert_eq!(info.token, Some(token("198.51.100.1")));
+    assert_eq!(info.token, Some(world.node(HUB).token()));
     assert_eq!(*observed, Some(Path::udp(ip("198.51.100.11"), PORT)));
 }
 

@@ -45,13 +45,13 @@ fn two_spokes_learn_of_each_other_through_the_hub() {
     assert_eq!(peer.protocol_address, ip("10.0.0.2"));
     assert_eq!(peer.candidates, [Path::udp(ip("198.51.100.12"), PORT)]);
     assert_eq!(peer.identity.as_deref(), Some("10.0.0.2.example.com"));
-    assert_eq!(peer.token, Some(token("198.51.100.12")));
+    assert_eq!(peer.token, Some(world.node(2).token()));
     assert!(!peer.natted);
     let events = world.events(2);
     let [Event::Asked { peer, prefix, .. }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(peer.protocol_address, ip("10.0.0.1"));
     assert_eq!(peer.candidates, [Path::udp(ip("198.51.100.11"), PORT)]);
-    assert_eq!(peer.token, Some(token("198.51.100.11")));
+    assert_eq!(peer.token, Some(world.node(1).token()));
     assert_eq!(*prefix, net("192.168.2.0/24"));
 }
 

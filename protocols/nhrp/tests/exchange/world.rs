@@ -105,18 +105,12 @@ pub(crate) struct World {
     queue: VecDeque<(usize, Transmit)>,
 }
 
-/// Some number for each station.
-pub(crate) fn token(nbma: &str) -> u64 {
-    nbma.bytes().fold(7, |token, b| token.wrapping_mul(31) + u64::from(b))
-}
-
 pub(crate) fn config(address: &str, nbma: &str) -> Config {
     Config {
         protocol_addresses: vec![ip(address)],
         nbma_address: ip(nbma),
         udp_port: Some(PORT),
         identity: format!("{address}.example.com"),
-        token: token(nbma),
         holding_time: seconds(600),
         authentication: None,
         unique: true,
