@@ -1,4 +1,4 @@
-//! The one clock: `CLOCK_BOOTTIME`, which outlives processes and counts sleep. Read by the control loop only.
+//! The one clock: `CLOCK_BOOTTIME`, which outlives processes and counts sleep. Read by the loops only: control's, and BGP's.
 
 use packet::Instant;
 use std::time::Duration;

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod bgp;
 pub mod clock;
 pub mod config;
 pub mod control;

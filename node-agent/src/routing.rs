@@ -39,6 +39,8 @@ pub enum ToRouting {
         /// Its tunnel address.
         address: IpAddr,
     },
+    /// What peers may claim changed.
+    Claims(claims::Policy),
     /// End sessions in good order. With `keep_routes`, so that the routes are kept by the others while a successor
     /// starts (graceful restart).
     Shutdown {
@@ -66,6 +68,15 @@ pub enum FromRouting {
     Converged,
     /// The neighbours, after any change.
     Neighbours(Vec<rpc::agent::BgpNeighbour>),
+    /// News for people.
+    Told {
+        /// How bad it is.
+        severity: rpc::agent::Severity,
+        /// In one word.
+        reason: &'static str,
+        /// In a sentence.
+        message: String,
+    },
 }
 
 /// A routing protocol that runs.
@@ -145,6 +156,12 @@ impl Wanted {
     pub fn withdraw(&mut self, origin: Origin, prefix: IpNet) -> Option<RouteStep> {
         let via = self.routes.remove(&(origin, prefix))?.installed?;
         Some(RouteStep::Remove(origin.route(prefix, via)))
+    }
+
+    /// Forgets the routes of this origin, and leaves the kernel's as they are: whoever decides next will tell which of
+    /// them to keep.
+    pub fn abandon(&mut self, origin: Origin) {
+        self.routes.retain(|(o, _), _| *o != origin);
     }
 
     /// Wants exactly these of this origin.

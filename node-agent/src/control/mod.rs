@@ -15,7 +15,7 @@ mod snapshot;
 pub use command::{Command, Handle};
 pub use snapshot::Snapshot;
 
-use crate::clock::now;
+use crate::clock::{self, now};
 use crate::config::{TunnelConfig, Underlay};
 use crate::datapath::{self, Attachment, Connection, Message, Process};
 use crate::dns::{Resolved, Resolver};
@@ -27,8 +27,9 @@ use crate::kernel::{self, Kernel, sysctl};
 use crate::rib::{Rib, Told};
 use crate::routing::{FromRouting, Origin, RouteStep, Routing, ToRouting, Wanted};
 use crate::state::{RequestIds, StateDir};
-use crate::{guard, hairpin, standing, underlay};
+use crate::{bgp, guard, hairpin, standing, underlay};
 use dataplane::messages::{HairpinRoute, PeerCounters, ReceivedKind, Request, TunnelSettings};
+use dmvpn::view::Role;
 use dmvpn::{Activity, Event, Input, Tunnel};
 use ipnet::IpNet;
 use packet::{Instant, PeerId};
@@ -88,7 +89,8 @@ pub struct Control {
     /// Routes that changed before there was an engine are told when there is.
     wanted: Wanted,
     routing: Option<Routing>,
-    neighbours: Vec<rpc::agent::BgpNeighbour>,
+    /// BGP's neighbours, and when they were told.
+    neighbours: (Instant, Vec<rpc::agent::BgpNeighbour>),
     resolver: Option<Resolver>,
     resolved: mpsc::Sender<Resolved>,
 
@@ -167,7 +169,7 @@ impl Control {
             engine: None,
             wanted: Wanted::default(),
             routing: None,
-            neighbours: Vec::new(),
+            neighbours: (start, Vec::new()),
             resolver: None,
             resolved,
             checkpoint: checkpoint::Schedule::default(),
@@ -399,6 +401,7 @@ impl Control {
             }
             self.resolver = Some(Resolver::start(self.config.names.clone(), &self.resolved));
             self.settle_static_routes();
+            self.restart_bgp();
         }
         let Some(engine) = &self.engine else { return };
         for step in standing::refill(engine.standing(), &attachment.peers) {
@@ -553,6 +556,8 @@ impl Control {
             let told = self.rib.set_interface(link.index);
             self.link = Some(link);
             self.tell_routes(told);
+            // Sockets are bound to the interface.
+            self.restart_bgp();
         } else {
             self.link = Some(link);
         }
@@ -648,20 +653,44 @@ impl Control {
 
     // ---- routes ----
 
-    /// Attaches a routing protocol that was started for this tunnel.
-    fn attach_routing(&mut self, routing: Option<Routing>) {
+    /// Starts BGP, or starts it anew, or ends it, as the configuration says. Routes that the kernel holds of the one
+    /// before stay until the new one has told what it knows.
+    fn restart_bgp(&mut self) {
+        let (Some(engine), Some(link)) = (&self.engine, &self.link) else { return };
+        let hubs = engine.hubs();
+        let known = hubs.iter().flat_map(|hub| hub.addresses.first().copied()).collect();
+        let setup = bgp::Setup::new(&self.config, known);
         if let Some(old) = self.routing.take() {
-            let _ = old.commands.send(ToRouting::Shutdown { keep_routes: false });
+            let _ = old.commands.send(ToRouting::Shutdown { keep_routes: setup.is_some() });
         }
-        let Some(routing) = routing else { return };
-        let _ = routing.commands.send(ToRouting::Announce(self.config.announce.clone()));
-        for hub in self.engine.as_ref().map(Tunnel::hubs).unwrap_or_default() {
-            if let (true, Some(address)) = (hub.registered, hub.addresses.first().copied()) {
-                let identity = self.engine.as_ref().and_then(|e| e.identity_of(address)).map(str::to_owned);
-                let _ = routing.commands.send(ToRouting::HubUp { address, identity });
+        self.wanted.abandon(Origin::Bgp);
+        self.neighbours.1.clear();
+        let Some(setup) = setup else { return self.sweep(Origin::Bgp) };
+        let routing = bgp::start(setup, self.parts.kernel.clone(), link.index);
+        let identity = |address| engine.identity_of(address).map(str::to_owned);
+        for peer in engine.peers().into_iter().filter(|p| p.role == Role::Registered) {
+            for address in peer.addresses {
+                let _ = routing.commands.send(ToRouting::PeerUp { address, identity: identity(address) });
             }
         }
+        for address in hubs.into_iter().filter(|h| h.registered).filter_map(|h| h.addresses.first().copied())
+        {
+            let _ = routing.commands.send(ToRouting::HubUp { address, identity: identity(address) });
+        }
         self.routing = Some(routing);
+    }
+
+    /// Tells BGP what changed, or starts it anew if it must know more.
+    fn reconfigure_bgp(&mut self, old: &TunnelConfig) {
+        let (before, after) = (bgp::Setup::new(old, Vec::new()), bgp::Setup::new(&self.config, Vec::new()));
+        match (before, after, &self.routing) {
+            (Some(before), Some(after), Some(routing)) if before.differs_in_details_only(&after) => {
+                let _ = routing.commands.send(ToRouting::Claims(after.claims));
+                let _ = routing.commands.send(ToRouting::Announce(after.config.announce));
+            }
+            (None, None, None) => {}
+            _ => self.restart_bgp(),
+        }
     }
 
     fn on_routing(&mut self, event: Option<FromRouting>) {
@@ -676,7 +705,10 @@ impl Control {
                 self.route_steps(removed);
             }
             Some(FromRouting::Converged) => self.sweep(Origin::Bgp),
-            Some(FromRouting::Neighbours(neighbours)) => self.neighbours = neighbours,
+            Some(FromRouting::Neighbours(neighbours)) => self.neighbours = (now(), neighbours),
+            Some(FromRouting::Told { severity, reason, message }) => {
+                self.events.agent(severity, reason, message)
+            }
         }
     }
 
@@ -685,9 +717,6 @@ impl Control {
         self.route_steps(removed);
         self.settle_routes();
         self.sweep(Origin::Static);
-        if self.config.bgp.is_none() {
-            self.sweep(Origin::Bgp);
-        }
     }
 
     /// Installs what is wanted and harmless, removes what became harmful.
@@ -773,12 +802,7 @@ impl Control {
             }
             self.settle_static_routes();
         }
-        if let (Some(routing), true) = (&self.routing, old.announce != self.config.announce) {
-            let _ = routing.commands.send(ToRouting::Announce(self.config.announce.clone()));
-        }
-        if old.bgp != self.config.bgp {
-            self.attach_routing(None);
-        }
+        self.reconfigure_bgp(&old);
         self.due.hairpin = now();
         self.events.agent(Severity::Normal, "Reconfigured", "a new configuration is in force");
     }
@@ -814,12 +838,23 @@ impl Control {
             conflicts: self.conflicts.clone(),
             unresolved: self.unresolved.clone(),
             routes: routes.collect(),
-            bgp: self.neighbours.clone(),
+            bgp: self.bgp_neighbours(),
             recursive: self.recursive(),
             failures: self.failures.iter().cloned().collect(),
             state_since: self.state_since,
             up: self.up,
         }
+    }
+
+    /// BGP's neighbours, grown older since they were told.
+    fn bgp_neighbours(&self) -> Vec<rpc::agent::BgpNeighbour> {
+        let (told, neighbours) = &self.neighbours;
+        let age = clock::millis_since(now(), *told);
+        let aged = |n: &rpc::agent::BgpNeighbour| rpc::agent::BgpNeighbour {
+            since_ms: n.since_ms + age,
+            ..n.clone()
+        };
+        neighbours.iter().map(aged).collect()
     }
 
     /// Routes in force that would carry the tunnel's own packets: other programs install routes too.
@@ -845,8 +880,11 @@ impl Control {
     /// Leaves in good order. With `deregister`, hubs and peers are told, and the datapath lets go of the tunnel; the
     /// interface stays. Without, everything stays as it is, for a successor.
     async fn shutdown(&mut self, deregister: bool) {
-        if let Some(routing) = self.routing.take() {
+        if let Some(mut routing) = self.routing.take() {
             let _ = routing.commands.send(ToRouting::Shutdown { keep_routes: !deregister });
+            // Its last words leave by the tunnel.
+            let ended = async { while routing.events.recv().await.is_some() {} };
+            let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await;
         }
         if !deregister {
             self.checkpoint.touch();
