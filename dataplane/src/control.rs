@@ -249,7 +249,9 @@ impl Slot {
         let mut activity = Activity::since_now(&locked(&self.tunnel));
         while !connection.has_ended() {
             if let Err(error) = self.feed_once(connection, &drain, &mut activity) {
-                tracing::warn!(%error, "the agent can't be fed");
+                if !connection.has_ended() {
+                    tracing::warn!(%error, "the agent can't be fed");
+                }
                 connection.end();
             }
         }

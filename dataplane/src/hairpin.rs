@@ -135,7 +135,7 @@ mod tests {
     fn a_packet_for_another_peer_never_meets_the_kernel() {
         let mut bench = hub();
         let packet = packet("10.11.0.5", "10.12.0.5", 200);
-        bench.from_path(path(1), &[packet.clone()]);
+        bench.peer_sends(path(1), std::slice::from_ref(&packet));
         let sent = bench.sent().remove(0);
         assert_eq!((sent.path, sent.packet[8]), (path(2), packet[8] - 1));
         assert!(packet::ipv4::is_checksum_valid(&sent.packet));
@@ -147,7 +147,7 @@ mod tests {
     fn our_own_and_what_no_route_matches_is_the_kernels() {
         let mut bench = hub();
         for destination in [OWN, "10.1.2.3", "192.168.0.1", "224.0.0.5"] {
-            bench.from_path(path(1), &[packet("10.11.0.5", destination, 200)]);
+            bench.peer_sends(path(1), &[packet("10.11.0.5", destination, 200)]);
             assert_eq!((bench.delivered().len(), bench.sent().len()), (1, 0), "{destination}");
         }
     }
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn no_packet_goes_back_to_the_peer_it_came_from() {
         let mut bench = hub();
-        bench.from_path(path(1), &[packet("10.12.0.5", "10.11.0.5", 200)]);
+        bench.peer_sends(path(1), &[packet("10.12.0.5", "10.11.0.5", 200)]);
         assert_eq!((bench.sent(), bench.delivered()), (vec![], vec![]));
         assert_eq!(bench.count(Counter::DropSplitHorizon), 1);
     }
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn a_packet_whose_time_is_up_is_answered() {
         let mut bench = hub();
-        bench.from_path(path(1), &[with_protocol("10.11.0.5", "10.12.0.5", 17, 1, &[0; 20])]);
+        bench.peer_sends(path(1), &[with_protocol("10.11.0.5", "10.12.0.5", 17, 1, &[0; 20])]);
         let sent = bench.sent().remove(0);
         assert_eq!((sent.path, icmp_error(&sent.packet)), (path(1), (11, 0, 0)));
         assert_eq!(Ip::parse(&sent.packet).unwrap().source, OWN.parse::<IpAddr>().unwrap());
@@ -174,7 +174,7 @@ mod tests {
     fn errors_are_not_made_without_bounds() {
         let mut bench = hub();
         let packets = vec![with_protocol("10.11.0.5", "10.12.0.5", 17, 1, &[0; 20]); 500];
-        bench.from_path(path(1), &packets);
+        bench.peer_sends(path(1), &packets);
         assert_eq!((bench.sent().len(), bench.count(Counter::DropTtl)), (100, 500));
     }
 
@@ -182,12 +182,12 @@ mod tests {
     fn what_the_next_path_does_not_take_is_answered() {
         let mut bench = hub();
         bench.tables.peer(id(2)).unwrap().path_mtu.set(path(2), 1280, bench.lane.now);
-        bench.from_path(path(1), &[packet("10.11.0.5", "10.12.0.5", 1300)]);
+        bench.peer_sends(path(1), &[packet("10.11.0.5", "10.12.0.5", 1300)]);
         let sent = bench.sent().remove(0);
         assert_eq!((sent.path, icmp_error(&sent.packet)), (path(1), (3, 4, 1244)));
         let prefix = "fd00:12::/32".parse().unwrap();
         bench.tables.set_hairpin(&[HairpinRoute { prefix, peer: Some(id(2)) }]);
-        bench.from_path(path(1), &[packet("fd00:11::5", "fd00:12::5", 1300)]);
+        bench.peer_sends(path(1), &[packet("fd00:11::5", "fd00:12::5", 1300)]);
         assert_eq!(icmp_error(&bench.sent()[0].packet).0, 2);
     }
 
@@ -195,7 +195,7 @@ mod tests {
     fn a_peer_without_a_path_is_unreachable() {
         let mut bench = hub();
         bench.tables.set_peer(id(2), Peer { send: None, ..peer(2) }, 1);
-        bench.from_path(path(1), &[packet("10.11.0.5", "10.12.0.5", 200)]);
+        bench.peer_sends(path(1), &[packet("10.11.0.5", "10.12.0.5", 200)]);
         assert_eq!(icmp_error(&bench.sent()[0].packet).0, 3);
         assert_eq!(bench.count(Counter::DropNoPath), 1);
     }
@@ -207,7 +207,7 @@ mod tests {
         settings.indicate_hairpins = true;
         bench.tables.configure(&settings);
         let one = packet("10.11.0.5", "10.12.0.5", 300);
-        bench.from_path(path(1), &[one.clone(), one, packet("10.11.0.5", "10.12.0.6", 300)]);
+        bench.peer_sends(path(1), &[one.clone(), one, packet("10.11.0.5", "10.12.0.6", 300)]);
         let heads: Vec<_> = bench
             .punted()
             .iter()

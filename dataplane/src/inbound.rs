@@ -309,7 +309,7 @@ mod tests {
     fn a_packet_reaches_the_kernel_as_if_its_peer_were_on_the_lan() {
         let mut bench = Bench::new();
         let packet = packet("10.11.0.5", "10.1.0.5", 200);
-        bench.from_path(path(1), &[packet.clone()]);
+        bench.peer_sends(path(1), std::slice::from_ref(&packet));
         let delivered = bench.delivered().remove(0);
         assert_eq!((delivered.to, delivered.from), (OWN_MAC, id(1).mac()));
         assert_eq!(delivered.packet, packet);
@@ -319,8 +319,8 @@ mod tests {
     #[test]
     fn multicast_has_the_mac_of_its_group() {
         let mut bench = Bench::new();
-        bench.from_path(path(1), &[packet("10.200.0.11", "224.0.0.5", 64)]);
-        bench.from_path(path(1), &[packet("10.200.0.11", "255.255.255.255", 64)]);
+        bench.peer_sends(path(1), &[packet("10.200.0.11", "224.0.0.5", 64)]);
+        bench.peer_sends(path(1), &[packet("10.200.0.11", "255.255.255.255", 64)]);
         let to: Vec<_> = bench.delivered().iter().map(|d| d.to).collect();
         assert_eq!(to, [[1, 0, 0x5e, 0, 0, 5], [0xff; 6]]);
     }
@@ -346,11 +346,11 @@ mod tests {
     #[test]
     fn an_unknown_path_may_only_probe() {
         let mut bench = Bench::new();
-        bench.from_path(path(77), &[packet("10.11.0.5", "10.1.0.5", 200)]);
+        bench.peer_sends(path(77), &[packet("10.11.0.5", "10.1.0.5", 200)]);
         assert_eq!((bench.delivered(), bench.punted()), (vec![], vec![]));
         assert_eq!(bench.count(Counter::DropUnknownPeer), 1);
         let probe = probe(Kind::Request).to_vec();
-        bench.from_path(path(77), &[probe.clone()]);
+        bench.peer_sends(path(77), std::slice::from_ref(&probe));
         let kind = ReceivedKind::Echo;
         assert_eq!(bench.punted(), [FromDatapath::Received { path: path(77), kind, payload: probe }]);
         assert_eq!(bench.sent(), []);
@@ -372,11 +372,11 @@ mod tests {
         let other = Path::udp(path(1).remote, 9999);
         let row = Peer { receive: vec![path(1), other], ..peer(1) };
         bench.tables.set_peer(id(1), row, 1);
-        bench.from_path(other, &[probe(Kind::Request).to_vec()]);
+        bench.peer_sends(other, &[probe(Kind::Request).to_vec()]);
         let sent = bench.sent().remove(0);
         assert_eq!((sent.path, sent.packet), (other, probe(Kind::Request).reply().to_vec()));
         assert_eq!(bench.count(Counter::ProbesAnswered), 1);
-        bench.from_path(other, &[probe(Kind::Reply).to_vec()]);
+        bench.peer_sends(other, &[probe(Kind::Reply).to_vec()]);
         assert!(matches!(&bench.punted()[..], [FromDatapath::Received { kind: ReceivedKind::Echo, .. }]));
         assert_eq!(bench.delivered(), []);
     }
@@ -407,13 +407,13 @@ mod tests {
         let mut bench = Bench::new();
         let sources = Some(vec!["10.11.0.0/16".parse().unwrap()]);
         bench.tables.set_peer(id(1), Peer { sources, ..peer(1) }, 1);
-        bench.from_path(path(1), &[packet("10.12.0.5", "10.1.0.5", 100)]);
-        bench.from_path(path(1), &[packet(OWN, "10.1.0.5", 100)]);
-        bench.from_path(path(1), &[packet("2001:db8::1", "2001:db8::2", 100)]);
+        bench.peer_sends(path(1), &[packet("10.12.0.5", "10.1.0.5", 100)]);
+        bench.peer_sends(path(1), &[packet(OWN, "10.1.0.5", 100)]);
+        bench.peer_sends(path(1), &[packet("2001:db8::1", "2001:db8::2", 100)]);
         assert_eq!(bench.delivered(), []);
         assert_eq!((bench.count(Counter::DropSource), bench.count(Counter::DropOwnSource)), (2, 1));
-        bench.from_path(path(1), &[packet("10.11.0.5", "10.1.0.5", 100)]);
-        bench.from_path(path(1), &[packet("fe80::1", "ff02::5", 100)]);
+        bench.peer_sends(path(1), &[packet("10.11.0.5", "10.1.0.5", 100)]);
+        bench.peer_sends(path(1), &[packet("fe80::1", "ff02::5", 100)]);
         assert_eq!(bench.delivered().len(), 2);
     }
 

@@ -134,11 +134,11 @@ mod tests {
         let mut bench = Bench::new();
         let group = [0x33, 0x33, 0xff, 0, 0, 0x10];
         bench.tables.multicast = [id(1)].into();
-        bench.from_kernel(group, &solicitation("fd00:200::1", "fd00:200::10"));
+        bench.kernel_sends(group, &solicitation("fd00:200::1", "fd00:200::10"));
         let answer = bench.delivered().remove(0);
         assert_eq!((answer.from, answer.to), (id(1).mac(), OWN_MAC));
         assert_eq!(answer.packet[66..72], id(1).mac());
-        bench.from_kernel(group, &solicitation("::", "fd00:200::10"));
+        bench.kernel_sends(group, &solicitation("::", "fd00:200::10"));
         assert_eq!((bench.delivered(), bench.sent()), (vec![], vec![]));
     }
 }

@@ -123,7 +123,7 @@ mod tests {
     fn a_frame_goes_to_the_peer_its_mac_names() {
         let mut bench = Bench::new();
         let packet = packet(OWN, "10.200.0.11", 100);
-        bench.from_kernel(id(1).mac(), &packet);
+        bench.kernel_sends(id(1).mac(), &packet);
         assert_eq!(bench.sent(), [Sent { path: path(1), tos: 0, packet }]);
         assert_eq!(bench.count(Counter::PacketsSent), 1);
         assert_eq!(bench.tables.peer(id(1)).unwrap().counters().bytes_sent, 100);
@@ -134,11 +134,11 @@ mod tests {
         let mut bench = Bench::new();
         let stale = PeerId { index: 1, generation: 7 };
         for mac in [BY_HUB_MAC, stale.mac(), id(5).mac(), [2, 0, 0, 0, 0, 1]] {
-            bench.from_kernel(mac, &packet(OWN, "10.200.0.77", 100));
+            bench.kernel_sends(mac, &packet(OWN, "10.200.0.77", 100));
             assert_eq!(bench.sent()[0].path, path(9), "{mac:x?}");
         }
         bench.tables.by_hub = None;
-        bench.from_kernel(BY_HUB_MAC, &packet(OWN, "10.200.0.77", 100));
+        bench.kernel_sends(BY_HUB_MAC, &packet(OWN, "10.200.0.77", 100));
         assert_eq!(bench.sent(), []);
         assert_eq!(bench.count(Counter::DropNoHub), 1);
     }
@@ -163,7 +163,7 @@ mod tests {
         let mut bench = Bench::new();
         let mut packet = packet(OWN, "10.200.0.11", 100);
         packet::ip::set_tos(&mut packet, 0xb9);
-        bench.from_kernel(id(1).mac(), &packet);
+        bench.kernel_sends(id(1).mac(), &packet);
         assert_eq!(bench.sent()[0].tos, 0xb9);
     }
 
@@ -172,10 +172,10 @@ mod tests {
         let mut bench = Bench::new();
         let hello = packet(OWN, "224.0.0.5", 64);
         let mac = [1, 0, 0x5e, 0, 0, 5];
-        bench.from_kernel(mac, &hello);
+        bench.kernel_sends(mac, &hello);
         assert_eq!((bench.sent(), bench.count(Counter::DropNoReceiver)), (vec![], 1));
         bench.tables.multicast = [id(1), id(2), id(77)].into();
-        bench.from_kernel(mac, &hello);
+        bench.kernel_sends(mac, &hello);
         let to: Vec<_> = bench.sent().iter().map(|s| s.path).collect();
         assert_eq!(to, [path(1), path(2)]);
         assert_eq!(bench.count(Counter::Replicated), 2);
@@ -210,7 +210,7 @@ mod tests {
     fn what_a_narrow_path_does_not_take_is_answered_as_a_router_does() {
         let mut bench = Bench::new();
         narrow(&bench, 1280);
-        bench.from_kernel(id(1).mac(), &packet(OWN, "10.11.0.1", 1300));
+        bench.kernel_sends(id(1).mac(), &packet(OWN, "10.11.0.1", 1300));
         assert_eq!((bench.sent(), bench.count(Counter::DropTooBig)), (vec![], 1));
         let told = bench.delivered().remove(0);
         // 1280 less IP 20, UDP 8 and GRE with key 8; from the peer's side of the LAN.
@@ -225,7 +225,7 @@ mod tests {
         narrow(&bench, 1280);
         let mut packet = packet(OWN, "10.11.0.1", 1300);
         packet[6] = 0; // no DF
-        bench.from_kernel(id(1).mac(), &packet);
+        bench.kernel_sends(id(1).mac(), &packet);
         let sent = bench.sent();
         let seen: Vec<_> = sent
             .iter()
@@ -254,8 +254,8 @@ mod tests {
     fn a_narrow_path_is_tried_again_later() {
         let mut bench = Bench::new();
         narrow(&bench, 1280);
-        bench.lane.now = bench.lane.now + std::time::Duration::from_secs(601);
-        bench.from_kernel(id(1).mac(), &packet(OWN, "10.11.0.1", 1300));
+        bench.lane.now += std::time::Duration::from_secs(601);
+        bench.kernel_sends(id(1).mac(), &packet(OWN, "10.11.0.1", 1300));
         assert_eq!(bench.sent().len(), 1);
         assert!(bench.lane.now > Instant::ZERO);
     }

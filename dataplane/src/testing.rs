@@ -119,13 +119,13 @@ impl Bench {
     }
 
     /// An IP packet from the kernel to this MAC.
-    pub(crate) fn from_kernel(&mut self, to: Mac, packet: &[u8]) {
+    pub(crate) fn kernel_sends(&mut self, to: Mac, packet: &[u8]) {
         let ethertype = if packet[0] >> 4 == 6 { 0x86dd } else { 0x0800 };
         self.frame(&vnet::Header::NONE, to, ethertype, packet);
     }
 
     /// Inner packets from a path, each in a datagram of its own.
-    pub(crate) fn from_path(&mut self, path: Path, packets: &[Vec<u8>]) {
+    pub(crate) fn peer_sends(&mut self, path: Path, packets: &[Vec<u8>]) {
         for packet in packets {
             let protocol = if packet[0] >> 4 == 6 { gre::Protocol::IPV6 } else { gre::Protocol::IPV4 };
             let mut datagram = gre(protocol, KEY, packet);

@@ -220,10 +220,12 @@ impl Worker {
     /// agent's to notice by its probes.
     fn path_errors(&mut self, tables: &Tables, socket: BorrowedFd<'_>, udp: bool) {
         for error in PathErrors::of(socket).take(ERRORS) {
-            let path = if udp { Path::udp(error.to, error.port) } else { Path::gre(error.to) };
-            if let Some(mtu) = error.mtu.filter(|_| error.local || quotes_us(tables, &error)) {
-                too_big(&mut self.lane.punts, tables, path, mtu, self.lane.now, &self.lane.stats);
-            }
+            let Some(mtu) = error.mtu.filter(|_| error.local || quotes_us(tables, &error)) else { continue };
+            let meant = |path: Path| {
+                let port = if error.local { path.port() } else { udp.then_some(error.port) };
+                path.remote == error.to && path.port().is_some() == udp && path.port() == port
+            };
+            too_big(&mut self.lane.punts, tables, meant, mtu, self.lane.now, &self.lane.stats);
         }
     }
 }
@@ -239,9 +241,17 @@ fn quotes_us(tables: &Tables, error: &PathError) -> bool {
     })
 }
 
-fn too_big(punts: &mut Punts, tables: &Tables, path: Path, mtu: u32, now: Instant, stats: &WorkerStats) {
-    // Rare enough to look at every peer; a path is sent to by one, or two while one takes over from the other.
-    for row in tables.peers.iter().filter(|row| row.peer.send == Some(path)) {
+fn too_big(
+    punts: &mut Punts,
+    tables: &Tables,
+    meant: impl Fn(Path) -> bool,
+    mtu: u32,
+    now: Instant,
+    stats: &WorkerStats,
+) {
+    // Rare enough to look at every peer.
+    for row in tables.peers.iter() {
+        let Some(path) = row.peer.send.filter(|path| meant(*path)) else { continue };
         if let Some(mtu) = row.path_mtu.set(path, mtu, now) {
             let inner = mtu::inner(tables.tunnel.mtu, path, tables.tunnel.key, Some(mtu));
             tracing::debug!(%path, mtu, inner, "the path is narrower than its link");

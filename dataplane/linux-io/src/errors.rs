@@ -17,7 +17,7 @@ pub const QUOTE: usize = 64;
 pub struct PathError {
     /// Where it was sent to.
     pub to: IpAddr,
-    /// Port it was sent to; 0 on raw sockets.
+    /// Port it was sent to; 0 on raw sockets, and in what our own kernel says.
     pub port: u16,
     /// `Some`: a packet was too big, and this is what the path, or our own interface, takes: octets of the outer
     /// packet. `None`: something else, such as a port that is closed.

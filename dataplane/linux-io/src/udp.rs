@@ -33,6 +33,9 @@ impl UdpSocket {
                 Type::DGRAM.nonblocking().cloexec(),
                 Some(Protocol::UDP),
             )?;
+            if address.is_ipv6() {
+                socket.set_only_v6(true)?;
+            }
             configure(&socket, address.is_ipv6(), ttl)?;
             socket.set_reuse_port(true)?;
             socket.bind(&SockAddr::from(address))?;
@@ -75,7 +78,6 @@ impl AsFd for UdpSocket {
 pub(crate) fn configure(socket: &Socket, version6: bool, ttl: u8) -> io::Result<()> {
     // PROBE: DF is set and what the kernel believes of the path is not asked; the tunnel keeps its own account.
     if version6 {
-        socket.set_only_v6(true)?;
         socket.set_unicast_hops_v6(ttl.into())?;
         opt::set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::PROBE)?;
         opt::set_ipv6_recvtclass(socket, true)?;

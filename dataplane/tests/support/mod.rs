@@ -161,14 +161,21 @@ impl Agent {
     /// Sends a request and waits for its answer, which must be good.
     pub fn ask(&mut self, request: Request) {
         let text = format!("{request:?}");
+        assert_eq!(self.answer(request), None, "{text}");
+    }
+
+    /// Sends a request that must be refused, and says why it was.
+    pub fn refused(&mut self, request: Request) -> String {
+        let text = format!("{request:?}");
+        self.answer(request).unwrap_or_else(|| panic!("not refused: {text}"))
+    }
+
+    fn answer(&mut self, request: Request) -> Option<String> {
         self.number += 1;
         self.send(request);
         loop {
             match self.receive() {
-                FromDatapath::Done { number, error } if number == self.number => {
-                    assert_eq!(error, None, "{text}");
-                    return;
-                }
+                FromDatapath::Done { number, error } if number == self.number => return error,
                 attached @ FromDatapath::Attached { .. } => self.attached = Some(attached),
                 other => self.events.push(other),
             }
@@ -242,7 +249,10 @@ pub fn settings(address: &str, bind: &str) -> TunnelSettings {
 
 pub fn peer(address: &str, path: Path) -> Peer {
     Peer {
-        addresses: vec![address.parse().unwrap()],
+        addresses: vec![
+            address.parse().unwrap(),
+            address.replace("10.200.0.", "fd00:200::").parse().unwrap(),
+        ],
         send: Some(path),
         receive: vec![path],
         sources: None,
