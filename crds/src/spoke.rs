@@ -47,6 +47,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {
+        "rule": "has(self.security) && (self.security.mode != 'Encrypted' || has(self.security.authentication))",
+        "message": "encryption needs credentials: set authentication.certificates or authentication.preSharedKey; an unencrypted overlay must be asked for with mode: None",
+        "fieldPath": ".security"
+    },
+    {
         "rule": "self.hubs.all(h, !has(h.tunnelAddress) || !isIP(h.tunnelAddress) || (isCIDR(self.tunnel.network) && cidr(self.tunnel.network).containsIP(h.tunnelAddress)) || (has(self.tunnel.networkV6) && isCIDR(self.tunnel.networkV6) && cidr(self.tunnel.networkV6).containsIP(h.tunnelAddress)))",
         "message": "a hub's tunnelAddress must lie within tunnel.network; its address on the underlay goes into address",
         "fieldPath": ".hubs"
@@ -88,8 +93,8 @@ pub struct DmvpnSpokeSpec {
     #[serde(default, skip_serializing_if = "is_default")]
     pub underlay: Underlay,
 
-    /// Encryption and identity.
-    #[serde(default)]
+    /// Encryption and identity. Must be written: either credentials, or `mode: None`.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub security: Security,
 
     /// NHRP parameters.

@@ -47,8 +47,7 @@ schema_of!(Cidr, {
         {"rule": "isCIDR(self)", "message": "write an IP network, such as 10.200.0.0/16 or fd00:c8::/64"},
         {
             "rule": "!isCIDR(self) || cidr(self) == cidr(self).masked()",
-            "message": "write the network without host bits, such as 10.200.0.0/16 for 10.200.0.1/16",
-            "messageExpression": "'write the network without host bits: ' + string(cidr(self).masked())"
+            "message": "write the network without host bits, such as 10.200.0.0/16 for 10.200.0.1/16"
         }
     ]
 });

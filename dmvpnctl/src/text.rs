@@ -12,7 +12,7 @@ pub fn span(ms: u64) -> String {
         (1.., _, _, _) => format!("{days}d{hours}h"),
         (0, 1.., 0, _) => format!("{hours}h"),
         (0, 1.., _, _) => format!("{hours}h{minutes}m"),
-        (0, 0, 1.., _) if seconds % 60 == 0 => format!("{minutes}m"),
+        (0, 0, 1.., _) if seconds.is_multiple_of(60) => format!("{minutes}m"),
         (0, 0, 1.., _) => format!("{minutes}m{}s", seconds % 60),
         (0, 0, 0, 1..) => format!("{seconds}s"),
         (0, 0, 0, 0) => format!("{ms}ms"),

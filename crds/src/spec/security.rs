@@ -5,15 +5,10 @@ use crate::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Encryption and identity.
+/// Encryption and identity. That `Encrypted` has credentials is a rule of whoever has a `Security`, so that leaving it
+/// out altogether is caught too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [
-    {
-        "rule": "self.mode != 'Encrypted' || has(self.authentication)",
-        "message": "encryption needs credentials: set authentication.certificates or authentication.preSharedKey; an unencrypted overlay must be asked for with mode: None"
-    }
-]))]
 pub struct Security {
     /// `Encrypted`: IKEv2 and ESP, nothing leaves in clear. `None`: everything leaves in clear and nobody proves who
     /// they are; it must be asked for.
