@@ -3,7 +3,9 @@
 
 use lab::agent::binary;
 use lab::traffic::Ping;
-use lab::{Agent, Capture, End, Error, Lab, Manifest, Node, Result, story};
+use lab::{Agent, Capture, End, Error, Lab, Manifest, Node, Result, story, wait};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
@@ -140,4 +142,131 @@ fn uninstall_leaves_nothing() {
         assert_eq!(String::from_utf8_lossy(&redirects.stdout).trim(), "0", "as the lab had set it");
         Ok(())
     });
+}
+
+#[test]
+fn a_datapath_that_is_killed_is_replaced_and_filled() {
+    story("datapath-killed", |lab| {
+        let overlay = Overlay::build(lab)?;
+        Ping::times(3).run(&overlay.host_a, "10.2.0.10")?;
+        overlay.a.ask().wait_path("10.2.0.10", "shortcut")?;
+        let pid = overlay.a.pid();
+        overlay.a.kill_datapath()?;
+        wait::until("packets to pass again", wait::PATIENCE, || {
+            let report = Ping::times(1).run(&overlay.host_a, "10.2.0.10").map_err(|e| e.to_string())?;
+            if report.complete() { Ok(()) } else { Err(report.to_string()) }
+        })?;
+        assert_eq!(overlay.a.pid(), pid);
+        overlay.a.wait_log("the datapath is gone", Duration::from_secs(1))?;
+        assert!(Ping::times(10).run(&overlay.host_a, "10.2.0.10")?.complete());
+        overlay.a.ask().wait_path("10.2.0.10", "shortcut")?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_change_of_the_manifests_loses_no_packet() {
+    story("reconfigure", |lab| {
+        let overlay = Overlay::build(lab)?;
+        Ping::times(3).run(&overlay.host_a, "10.2.0.10")?;
+        overlay.a.ask().wait_path("10.2.0.10", "shortcut")?;
+        let pings = Ping { count: 100, interval: Duration::from_millis(20), ..Ping::default() };
+        let report = std::thread::scope(|scope| {
+            let pinging = scope.spawn(|| pings.run(&overlay.host_a, "10.2.0.10"));
+            let changed = spoke("10.200.1.1", "10.1.0.0/24").with(serde_json::json!({
+                "nhrp": {"holdingTime": "300s"},
+                "routing": {"static": [
+                    {"prefix": "10.0.0.0/8", "via": "10.200.0.1"},
+                    {"prefix": "172.16.0.0/12", "via": "10.200.0.1"},
+                ]},
+            }));
+            overlay.a.write_manifest("lab.yaml", &changed.text())?;
+            overlay.a.wait_log("a new configuration is in force", Duration::from_secs(5))?;
+            pinging.join().map_err(|_| Error::other("the ping panicked"))?
+        })?;
+        assert!(report.complete(), "{report}");
+        assert_eq!(overlay.a.node().route_get("172.16.0.1")?["dev"], "dmvpn0");
+        assert_eq!(overlay.a.ask().path("", "10.2.0.10")?.kind, "shortcut");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_route_that_would_carry_the_tunnel_itself_is_refused_and_told() {
+    story("recursive", |lab| {
+        let overlay = Overlay::build(lab)?;
+        let greedy = spoke("10.200.1.1", "10.1.0.0/24")
+            .routes(&[("10.0.0.0/8", "10.200.0.1"), ("198.51.100.0/24", "10.200.0.1")], &["10.1.0.0/24"]);
+        overlay.a.write_manifest("lab.yaml", &greedy.text())?;
+        overlay.a.wait_log("a new configuration is in force", Duration::from_secs(5))?;
+        let routes = overlay.a.ask().tunnel()?.static_routes;
+        let refused: Vec<_> = routes.iter().filter(|r| !r.installed).collect();
+        assert!(
+            matches!(refused[..], [r] if r.prefix == "198.51.100.0/24" && !r.reason.is_empty()),
+            "{routes:?}"
+        );
+        assert_eq!(overlay.a.node().route_get("198.51.100.1")?["dev"], "wan");
+        let checks = overlay.a.ask().diagnose()?;
+        assert!(
+            checks.iter().any(|c| c.found.contains("198.51.100.0/24") && !c.advice.is_empty()),
+            "{checks:?}"
+        );
+        assert!(Ping::times(3).run(&overlay.host_a, "10.2.0.10")?.complete());
+        Ok(())
+    });
+}
+
+#[test]
+fn an_upgrade_that_keeps_the_datapath_loses_nothing() {
+    story("upgrade", |lab| {
+        let overlay = Overlay::build(lab)?;
+        let site = lab.site("c", &["203.0.113.3"])?;
+        let host = site.lan("lan", "10.3.0.1/24")?;
+        let c = Agent::prepare(lab, &site, &["--keep-datapath"])?;
+        c.write_manifest("lab.yaml", &spoke("10.200.3.1", "10.3.0.0/24").text())?;
+        c.launch()?;
+        c.ask().wait_hubs(1)?;
+        overlay.hub.node().run("ip", &["route", "add", "10.3.0.0/24", "via", "10.200.3.1"])?;
+        Ping::times(3).run(&host, "10.2.0.10")?;
+        c.ask().wait_path("10.2.0.10", "shortcut")?;
+        let pings = Ping { count: 100, interval: Duration::from_millis(20), ..Ping::default() };
+        let report = std::thread::scope(|scope| {
+            let pinging = scope.spawn(|| pings.run(&host, "10.2.0.10"));
+            std::thread::sleep(Duration::from_millis(300));
+            c.end(End::Orderly)?;
+            assert_eq!(c.datapaths().len(), 1);
+            c.launch()?;
+            pinging.join().map_err(|_| Error::other("the ping panicked"))?
+        })?;
+        assert!(report.complete(), "{report}");
+        assert_eq!(overlay.hub.ask().tunnel()?.registrations, 3);
+        Ok(())
+    });
+}
+
+#[test]
+fn metrics_say_what_happens() {
+    story("metrics", |lab| {
+        let overlay = Overlay::build(lab)?;
+        Ping::times(3).run(&overlay.host_a, "10.2.0.10")?;
+        let metrics = http_get(overlay.a.node(), "/metrics")?;
+        for line in
+            ["dmvpn_tunnel_up{interface=\"dmvpn0\"} 1", "dmvpn_hub_up{", "dmvpn_sent_packets_total{", "# EOF"]
+        {
+            assert!(metrics.contains(line), "no {line} in {metrics}");
+        }
+        assert!(http_get(overlay.a.node(), "/healthz")?.ends_with("ok\n"));
+        assert!(http_get(overlay.hub.node(), "/readyz")?.starts_with("HTTP/1.1 200"));
+        Ok(())
+    });
+}
+
+/// The whole answer to a request to the agent's metrics port.
+fn http_get(node: &Node, target: &str) -> Result<String> {
+    let mut stream =
+        node.namespace().enter(|| TcpStream::connect("127.0.0.1:9477"))?.map_err(Error::io("connect"))?;
+    let mut answer = String::new();
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: node\r\n\r\n").map_err(Error::io("ask for metrics"))?;
+    stream.read_to_string(&mut answer).map_err(Error::io("read metrics"))?;
+    Ok(answer)
 }
