@@ -31,7 +31,7 @@ pub struct TunnelConfig {
     mtu: Option<u16>,
     /// Hubs whose address must be looked up.
     pub names: Vec<HubName>,
-    /// Routes by hand, static peers' included.
+    /// Routes by hand.
     pub static_routes: Vec<(IpNet, IpAddr)>,
     /// The BGP speaker.
     pub bgp: Option<NodeBgp>,
@@ -110,10 +110,7 @@ impl TunnelConfig {
             (None, Some(interface)) => Source::Interface(interface.clone()),
             (None, None) => Source::RouteTo(literals),
         };
-        let static_peers: Vec<StaticPeer> =
-            tunnel.static_peers.iter().map(|p| static_peer(p, tunnel.underlay.port)).collect();
-        let behind_peers =
-            static_peers.iter().flat_map(|p| p.prefixes.iter().map(|x| (*x, p.tunnel_address)));
+        let static_peers = tunnel.static_peers.iter().map(|p| static_peer(p, tunnel.underlay.port));
         let by_hand = tunnel.static_routes.iter().map(|r| (r.prefix, r.via));
         Ok(Self {
             engine: dmvpn::Config {
@@ -129,7 +126,7 @@ impl TunnelConfig {
                 nbma_address: Ipv4Addr::UNSPECIFIED.into(),
                 udp_port: tunnel.underlay.port,
                 hubs,
-                static_peers: static_peers.clone(),
+                static_peers: static_peers.collect(),
                 nhrp: NhrpConfig {
                     holding_time: tunnel.nhrp.holding_time,
                     authentication: authentication(tunnel, secrets)?,
@@ -162,7 +159,7 @@ impl TunnelConfig {
             advertise: tunnel.underlay.advertise,
             mtu: tunnel.mtu.octets(),
             names,
-            static_routes: by_hand.chain(behind_peers).collect(),
+            static_routes: by_hand.collect(),
             bgp: tunnel.bgp.clone(),
             announce: tunnel.announce.clone(),
             protected: tunnel.protected_prefixes.clone(),

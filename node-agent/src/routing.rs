@@ -91,7 +91,7 @@ pub struct Routing {
 /// Where a route comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
-    /// `routing.static`, or a static peer's prefixes.
+    /// `routing.static`.
     Static,
     /// BGP.
     Bgp,

@@ -227,7 +227,8 @@ fn an_upgrade_that_keeps_the_datapath_loses_nothing() {
         c.launch()?;
         c.ask().wait_hubs(1)?;
         overlay.hub.node().run("ip", &["route", "add", "10.3.0.0/24", "via", "10.200.3.1"])?;
-        Ping::times(3).run(&host, "10.2.0.10")?;
+        // The hub redirects once it has proven the path to a new spoke.
+        Ping::times(20).run(&host, "10.2.0.10")?;
         c.ask().wait_path("10.2.0.10", "shortcut")?;
         let pings = Ping { count: 100, interval: Duration::from_millis(20), ..Ping::default() };
         let report = std::thread::scope(|scope| {
