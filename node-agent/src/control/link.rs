@@ -1,0 +1,118 @@
+//! The datapath's side of the loop: connecting, filling, what it tells, and what is captured.
+
+use super::{Control, Datapath, RETRY, connect};
+use crate::datapath::{self, Connection, Message};
+use crate::executor::Step;
+use dataplane::messages::{ReceivedKind, Request};
+use dmvpn::{Activity, Input};
+use packet::PeerId;
+use rpc::agent::{CapturedPacket, Severity};
+use std::time::Duration;
+
+impl Control {
+    pub(super) fn on_connected(&mut self, connection: Result<Connection, datapath::Error>) {
+        let connection = match connection {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.fail(format!("no datapath: {error}"));
+                self.datapath = connect(&self.parts.process, self.config.interface(), RETRY);
+                return;
+            }
+        };
+        if let Err(error) = self.parts.state.remember_interface(self.config.interface()) {
+            self.fail(format!("cannot write the state directory: {error}"));
+        }
+        let known = connection.attachment.settings.clone();
+        self.datapath = Datapath::Connected(connection.messages);
+        self.attachment = Some(connection.attachment);
+        self.settings = known;
+        self.hairpin.clear();
+        self.capturing = false;
+        self.executor.push(Step::Attach(Some(connection.sender)));
+        self.configure();
+    }
+
+    pub(super) fn on_datapath_lost(&mut self, why: &str) {
+        if !self.datapath.is_connected() {
+            return;
+        }
+        self.events.agent(
+            Severity::Warning,
+            "DatapathLost",
+            format!("the datapath is gone: {why}; starting another"),
+        );
+        self.settings = None;
+        self.executor.push(Step::Attach(None));
+        self.datapath = connect(&self.parts.process, self.config.interface(), Duration::ZERO);
+    }
+
+    /// Tells the datapath and the kernel how the tunnel is configured, where that changed.
+    pub(super) fn configure(&mut self) {
+        let settings = self.config.settings(self.underlay);
+        // Even when it knows: the interface may have been deleted meanwhile, and this makes it again.
+        self.executor.push(Step::Datapath(Request::Configure(settings.clone())));
+        self.settings = Some(settings);
+        self.executor.push(Step::Prepare(self.config.kernel_interface(self.underlay)));
+    }
+
+    pub(super) fn on_message(&mut self, message: Message) {
+        let input = match message {
+            Message::Received { path, kind: ReceivedKind::Nhrp, payload } => Input::Nhrp { path, payload },
+            Message::Received { path, kind: ReceivedKind::Echo, payload } => {
+                Input::Echo { path, packet: payload }
+            }
+            Message::NextHopWanted(address) => Input::NextHopWanted { address },
+            Message::Hairpin { from, to, head } => Input::Hairpin { from, to, head },
+            Message::Activity(list) => Input::Activity(
+                list.into_iter().map(|(peer, sent, received)| Activity { peer, sent, received }).collect(),
+            ),
+            Message::Counters { totals, peers } => {
+                self.totals = totals;
+                self.counters = peers.into_iter().collect();
+                return self.answer_snapshots();
+            }
+            Message::PathMtu { path, mtu } => {
+                return tracing::info!(interface = self.config.interface(), %path, mtu, "path MTU discovered");
+            }
+            Message::Captured { time, peer, outbound, packet } => {
+                return self.on_captured(time, peer, outbound, packet);
+            }
+            Message::Refused { number, error } => {
+                return self.fail(format!("the datapath refused request {number}: {error}"));
+            }
+        };
+        self.input(input);
+    }
+
+    pub(super) fn on_captured(
+        &mut self,
+        time_ns: u64,
+        peer: Option<PeerId>,
+        outbound: bool,
+        packet: Vec<u8>,
+    ) {
+        let packet = CapturedPacket {
+            time_ns,
+            interface: self.config.interface().to_owned(),
+            peer: peer.map(|id| self.name_of(id)).unwrap_or_default(),
+            outbound,
+            packet,
+        };
+        if self.parts.captured.send(packet).is_err() {
+            self.follow_captures();
+        }
+    }
+
+    pub(super) fn follow_captures(&mut self) {
+        let wanted = self.parts.captured.receiver_count() > 0;
+        if wanted != self.capturing {
+            self.capturing = wanted;
+            self.executor.push(Step::Datapath(Request::Capture(wanted)));
+        }
+    }
+
+    pub(super) fn name_of(&self, peer: PeerId) -> String {
+        let entry = self.engine.as_ref().and_then(|engine| engine.standing().peers.get(&peer));
+        entry.and_then(|entry| entry.addresses.first()).map(ToString::to_string).unwrap_or_default()
+    }
+}

@@ -1,0 +1,92 @@
+//! The kernel's side of the loop: routes that change, the interface, repairs, the hairpin.
+
+use super::{Control, HAIRPIN_DEBOUNCE, RETRY};
+use crate::clock::now;
+use crate::executor::{Report, Step};
+use crate::kernel::link::Link;
+use crate::kernel::monitor::Change;
+use crate::kernel::sysctl;
+use crate::rib::Told;
+use crate::{hairpin, standing};
+use dataplane::messages::Request;
+use dmvpn::Input;
+
+impl Control {
+    pub(super) fn on_kernel(&mut self, change: Change) {
+        if matches!(change, Change::Snapshot(_)) {
+            self.rib_known = true;
+            // A link or an address changed.
+            self.due.underlay = now();
+        }
+        let told = self.rib.apply(change);
+        self.tell_routes(told);
+        self.maybe_fill();
+    }
+
+    pub(super) fn tell_routes(&mut self, told: Vec<Told>) {
+        if told.is_empty() {
+            return;
+        }
+        for (prefix, target) in told {
+            self.input(Input::Route { prefix, target });
+        }
+        self.due.hairpin = self.due.hairpin.min(now() + HAIRPIN_DEBOUNCE);
+        self.settle_routes();
+    }
+
+    pub(super) fn on_report(&mut self, report: Report) {
+        match report {
+            Report::Prepared(link) => self.on_prepared(link),
+            Report::KernelFailed(error) => {
+                self.fail(error.to_string());
+                self.due.repair = self.due.repair.min(now() + RETRY);
+            }
+            Report::DatapathFailed(error) => self.on_datapath_lost(&error.to_string()),
+        }
+    }
+
+    pub(super) fn on_prepared(&mut self, link: Link) {
+        let switches = sysctl::needed(&link.name, self.config.carries_v6());
+        for (switch, error) in sysctl::apply(&switches, &sysctl::Memory::new(self.parts.state.path())) {
+            tracing::warn!(key = switch.key, wanted = switch.wanted, %error, "cannot set a kernel switch: {}", switch.why);
+        }
+        if self.link.as_ref().is_none_or(|old| old.index != link.index) {
+            // Another interface holds none of our routes.
+            self.wanted.forget_installed();
+            let told = self.rib.set_interface(link.index);
+            self.link = Some(link);
+            self.tell_routes(told);
+            // Sockets are bound to the interface.
+            self.restart_bgp();
+        } else {
+            self.link = Some(link);
+        }
+        self.maybe_fill();
+        self.settle_routes();
+    }
+
+    /// Puts right what failed, or what somebody disturbed.
+    pub(super) fn repair(&mut self) {
+        if !self.datapath.is_connected() {
+            return;
+        }
+        self.configure();
+        if let Some(engine) = &self.engine {
+            self.executor.push(standing::reconcile(engine.standing()));
+        }
+        self.wanted.forget_installed();
+        self.settle_routes();
+    }
+
+    pub(super) fn update_hairpin(&mut self) {
+        let Some(engine) = &self.engine else { return };
+        if !self.config.is_hub() {
+            return;
+        }
+        let snapshot = hairpin::snapshot(self.rib.in_force(), &standing::direct(engine.standing()));
+        if snapshot != self.hairpin {
+            self.hairpin.clone_from(&snapshot);
+            self.executor.push(Step::Datapath(Request::SetHairpin(snapshot)));
+        }
+    }
+}
