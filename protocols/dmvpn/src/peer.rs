@@ -232,9 +232,7 @@ impl Peer {
     /// NHRP tells the ways to reach it, best first. Those told before and not again drain, unless one carries.
     pub(crate) fn offer(&mut self, now: Instant, paths: &[Path]) {
         let carries = self.send_path();
-        self.retire(now, |c| {
-            c.origin != Origin::Given && !paths.contains(&c.path) && Some(c.path) != carries
-        });
+        self.retire(now, |c| c.origin == Origin::Told && !paths.contains(&c.path) && Some(c.path) != carries);
         let trial = self.direct().map(|_| now + ATTEMPT);
         for (rank, path) in paths.iter().enumerate() {
             match self.candidate(*path) {
@@ -396,6 +394,10 @@ impl Peer {
                 };
                 if let Some(path) = answered {
                     return Some(self.carry(now, path));
+                }
+                if waited {
+                    // What answered is no longer offered.
+                    self.reach = Reach::Probing { since, proven: None };
                 }
                 (now >= since + ATTEMPT).then(|| {
                     self.listen(now);

@@ -270,8 +270,15 @@ impl Tunnel {
             }
             Verdict::Unproven => {
                 let reason = Resting::Unproven(self.why_unproven(id));
+                let mut told = false;
                 for key in self.shortcuts.keys(|s| s.uses(id)) {
+                    // One failure is told once, however many shortcuts it concerns.
+                    let events = self.events.len();
                     self.drop_leg(now, key, id, &reason);
+                    if told {
+                        self.events.truncate(events);
+                    }
+                    told |= self.events.len() > events;
                 }
             }
             Verdict::Lost(path) if self.peers.get(id).is_some_and(|p| p.hub.is_some()) => {
@@ -547,10 +554,7 @@ impl Tunnel {
 
     /// Is the hub that would carry it anyway the egress?
     fn is_by_hub_already(&self, destination: IpAddr, via: IpAddr) -> bool {
-        let next_hop = match self.routes.route(destination) {
-            nhrp::Route::Overlay { next_hop, .. } => next_hop,
-            _ => return false,
-        };
+        let nhrp::Route::Overlay { next_hop, .. } = self.routes.route(destination) else { return false };
         let carries = self.peers.by_address(via).is_some_and(|p| self.outside.standing.by_hub == Some(p));
         carries && (next_hop == via || !self.outside.standing.neighbours.contains_key(&next_hop))
     }

@@ -50,6 +50,11 @@ impl Timers {
         self.set.contains_key(&timer)
     }
 
+    /// When `timer` is due, if it is set.
+    pub(crate) fn when(&self, timer: Timer) -> Option<Instant> {
+        self.set.get(&timer).copied()
+    }
+
     /// When the next one is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)

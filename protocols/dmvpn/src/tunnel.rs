@@ -13,7 +13,7 @@ use crate::shortcut::Shortcuts;
 use crate::timer::{Timer, Timers};
 use crate::world::World;
 use claims::Policy;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nhrp::{Environment, Node};
 use packet::probe::{Kind, Probe};
 use packet::{Instant, Path, PeerId};
@@ -146,6 +146,7 @@ impl Tunnel {
                 Timer::Shortcut(prefix) => self.shortcut_due(now, prefix),
                 Timer::Multicast => self.tell_multicast(now),
             }
+            self.ensure_progress(now, timer);
         }
         if self.stop_by.is_some_and(|by| now >= by) {
             (self.stop_by, self.stopped) = (None, true);
@@ -186,6 +187,10 @@ impl Tunnel {
     /// a few seconds; paths are received from until the end.
     pub fn shutdown(&mut self, now: Instant) {
         self.clear_shortcuts(now, None);
+        // What was answered is withdrawn while there is still a hub to carry that.
+        self.node.withdraw(now, IpNet::V4(Ipv4Net::default()));
+        self.node.withdraw(now, IpNet::V6(Ipv6Net::default()));
+        self.with_node(|node, world| node.handle_timeout(now, world));
         self.node.deregister(now);
         self.stop_by = Some(now + GOODBYE);
         self.settle(now);
@@ -472,6 +477,14 @@ impl Tunnel {
     pub(crate) fn retime_peer(&mut self, now: Instant, id: PeerId) {
         if let Some(peer) = self.peers.get(id) {
             self.timers.set(Timer::Peer(id), peer.wake(now));
+        }
+    }
+
+    /// What was handled just now must not be due again just now: time would stand still.
+    pub(crate) fn ensure_progress(&mut self, now: Instant, timer: Timer) {
+        if let Some(at) = self.timers.when(timer).filter(|at| *at <= now) {
+            debug_assert!(false, "{timer:?} is due again at once ({at:?})");
+            self.timers.set(timer, now + MULTICAST_PACE);
         }
     }
 

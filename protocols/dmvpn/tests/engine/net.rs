@@ -1,7 +1,5 @@
 //! A few engines, each with a model of its kernel and datapath, on a network of virtual time: enough to watch real
 //! packets take their way while paths form and fail. (The `netsim` crate does this at scale.)
-#![allow(dead_code, missing_docs, unreachable_pub)]
-
 use dmvpn::{
     Action, Activity, Config, Event, HubConfig, Input, NhrpConfig, PeerEntry, Phase, RouteTarget,
     SourceCheck, Standing, Tunnel,
@@ -14,22 +12,29 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub const MS: Duration = Duration::from_millis(1);
-pub const PORT: u16 = 4754;
+pub(crate) const MS: Duration = Duration::from_millis(1);
+pub(crate) const S: Duration = Duration::from_secs(1);
+
+/// The sites of [`three`].
+pub(crate) const HUB: usize = 0;
+pub(crate) const A: usize = 1;
+pub(crate) const B: usize = 2;
+
+pub(crate) const PORT: u16 = 4754;
 const GRE_DATA: u16 = 0x0800;
 const GRE_NHRP: u16 = 0x2001;
 
-pub fn ip(s: &str) -> IpAddr {
+pub(crate) fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()
 }
 
-pub fn net(s: &str) -> IpNet {
+pub(crate) fn net(s: &str) -> IpNet {
     s.parse().unwrap()
 }
 
 /// How a NAT maps and filters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NatKind {
+pub(crate) enum NatKind {
     /// Keeps ports; lets in whom was sent to.
     PortKeeping,
     /// Another port for each destination; lets in whom was sent to.
@@ -37,9 +42,9 @@ pub enum NatKind {
 }
 
 #[derive(Debug)]
-pub struct Nat {
-    pub external: IpAddr,
-    pub kind: NatKind,
+pub(crate) struct Nat {
+    pub(crate) external: IpAddr,
+    pub(crate) kind: NatKind,
     /// Inside (address, port), and destination when symmetric -> outside port.
     mappings: Vec<(Path, Option<Path>, u16)>,
     permitted: HashSet<(u16, Path)>,
@@ -47,7 +52,7 @@ pub struct Nat {
 }
 
 impl Nat {
-    pub fn new(external: &str, kind: NatKind) -> Self {
+    pub(crate) fn new(external: &str, kind: NatKind) -> Self {
         Self { external: ip(external), kind, mappings: vec![], permitted: HashSet::new(), next_port: 40_000 }
     }
 
@@ -72,23 +77,23 @@ impl Nat {
     }
 }
 
-pub struct Site {
-    pub tunnel: Tunnel,
-    pub config: Config,
-    pub address: IpAddr,
-    pub nat: Option<usize>,
+pub(crate) struct Site {
+    pub(crate) tunnel: Tunnel,
+    pub(crate) config: Config,
+    pub(crate) address: IpAddr,
+    pub(crate) nat: Option<usize>,
     /// Kernel routes without shortcuts.
-    pub routes: Vec<(IpNet, RouteTarget)>,
+    pub(crate) routes: Vec<(IpNet, RouteTarget)>,
     /// What the actions made of datapath and kernel.
-    pub applied: Standing,
-    pub actions: Vec<(Instant, Action)>,
-    pub events: Vec<(Instant, Event)>,
+    pub(crate) applied: Standing,
+    pub(crate) actions: Vec<(Instant, Action)>,
+    pub(crate) events: Vec<(Instant, Event)>,
     /// Inner packets that arrived for addresses here: (number, when).
-    pub arrived: Vec<(u64, Instant)>,
+    pub(crate) arrived: Vec<(u64, Instant)>,
     /// Inner packets dropped here, with the reason.
-    pub dropped: Vec<(u64, String)>,
+    pub(crate) dropped: Vec<(u64, String)>,
     /// Answers probes and forwards; false: as if its power were off.
-    pub on: bool,
+    pub(crate) on: bool,
     activity: BTreeMap<PeerId, (u64, u64)>,
     asked: HashMap<IpAddr, Instant>,
     stale: HashSet<IpAddr>,
@@ -101,22 +106,22 @@ struct Wire {
     payload: Vec<u8>,
 }
 
-pub struct Net {
-    pub now: Instant,
-    pub sites: Vec<Site>,
-    pub nats: Vec<Nat>,
+pub(crate) struct Net {
+    pub(crate) now: Instant,
+    pub(crate) sites: Vec<Site>,
+    pub(crate) nats: Vec<Nat>,
     wire: BTreeMap<(Instant, u64), Wire>,
     sequence: u64,
     /// One way, between two underlay addresses; everything else takes the default.
-    pub latency: HashMap<(IpAddr, IpAddr), Duration>,
-    pub default_latency: Duration,
+    pub(crate) latency: HashMap<(IpAddr, IpAddr), Duration>,
+    pub(crate) default_latency: Duration,
     /// Underlay addresses between which nothing passes.
-    pub cut: HashSet<(IpAddr, IpAddr)>,
+    pub(crate) cut: HashSet<(IpAddr, IpAddr)>,
     next_activity: Instant,
-    pub number: u64,
+    pub(crate) number: u64,
 }
 
-pub fn config(name: &str, tunnel: &str, nbma: &str, phase: Phase) -> Config {
+pub(crate) fn config(name: &str, tunnel: &str, nbma: &str, phase: Phase) -> Config {
     Config {
         identity: format!("{name}.example.com"),
         networks: vec![net("10.200.0.0/16")],
@@ -140,7 +145,7 @@ pub fn config(name: &str, tunnel: &str, nbma: &str, phase: Phase) -> Config {
     }
 }
 
-pub fn hub_entry(id: u32, nbma: &str, priority: u32) -> HubConfig {
+pub(crate) fn hub_entry(id: u32, nbma: &str, priority: u32) -> HubConfig {
     HubConfig {
         id: NhsId(id),
         name: format!("hub{id}"),
@@ -152,7 +157,7 @@ pub fn hub_entry(id: u32, nbma: &str, priority: u32) -> HubConfig {
 }
 
 impl Net {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             now: Instant::ZERO + Duration::from_secs(1000),
             sites: vec![],
@@ -167,7 +172,12 @@ impl Net {
         }
     }
 
-    pub fn add(&mut self, config: Config, routes: &[(&str, RouteTarget)], nat: Option<usize>) -> usize {
+    pub(crate) fn add(
+        &mut self,
+        config: Config,
+        routes: &[(&str, RouteTarget)],
+        nat: Option<usize>,
+    ) -> usize {
         let seed = [self.sites.len() as u8 + 1; 32];
         let tunnel = Tunnel::new(config.clone(), seed, self.now, 1);
         let address = config.nbma_address;
@@ -196,7 +206,7 @@ impl Net {
         at
     }
 
-    pub fn route(&mut self, at: usize, prefix: &str, target: Option<RouteTarget>) {
+    pub(crate) fn route(&mut self, at: usize, prefix: &str, target: Option<RouteTarget>) {
         let prefix = net(prefix);
         let site = &mut self.sites[at];
         site.routes.retain(|(p, _)| *p != prefix);
@@ -206,7 +216,7 @@ impl Net {
     }
 
     /// The control process of a site dies without a word, and another takes over from its checkpoint.
-    pub fn restart_control(&mut self, at: usize) {
+    pub(crate) fn restart_control(&mut self, at: usize) {
         let site = &mut self.sites[at];
         let checkpoint = site.tunnel.checkpoint(self.now);
         site.tunnel = Tunnel::restore(site.config.clone(), &checkpoint, [99; 32], self.now).unwrap();
@@ -216,7 +226,7 @@ impl Net {
         self.drain(at);
     }
 
-    pub fn drain(&mut self, at: usize) {
+    pub(crate) fn drain(&mut self, at: usize) {
         while let Some(action) = self.sites[at].tunnel.poll_action() {
             self.apply(at, action);
         }
@@ -267,8 +277,10 @@ impl Net {
         if self.cut.contains(&(site.address, to.remote)) || self.cut.contains(&(to.remote, site.address)) {
             return;
         }
-        let latency =
-            self.latency.get(&(site.address, to.remote)).or(self.latency.get(&(to.remote, site.address)));
+        let latency = self
+            .latency
+            .get(&(site.address, to.remote))
+            .or_else(|| self.latency.get(&(to.remote, site.address)));
         let at = self.now + latency.copied().unwrap_or(self.default_latency);
         self.sequence += 1;
         self.wire.insert((at, self.sequence), Wire { from, to, protocol, payload });
@@ -330,7 +342,7 @@ impl Net {
     }
 
     /// A host of the site sends a packet. Returns its number.
-    pub fn send(&mut self, at: usize, source: &str, destination: &str) -> u64 {
+    pub(crate) fn send(&mut self, at: usize, source: &str, destination: &str) -> u64 {
         self.number += 1;
         let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
         for address in [ip(source), ip(destination)] {
@@ -407,7 +419,7 @@ impl Net {
     }
 
     /// Runs until then.
-    pub fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
             let timeout = self.sites.iter().filter_map(|s| s.tunnel.poll_timeout()).min();
@@ -450,7 +462,13 @@ impl Net {
     }
 
     /// A packet every `pace` from one site's host to another's, both ways, for that time. Returns their numbers.
-    pub fn talk(&mut self, time: Duration, pace: Duration, a: (usize, &str), b: (usize, &str)) -> Vec<u64> {
+    pub(crate) fn talk(
+        &mut self,
+        time: Duration,
+        pace: Duration,
+        a: (usize, &str),
+        b: (usize, &str),
+    ) -> Vec<u64> {
         let (end, mut numbers) = (self.now + time, vec![]);
         while self.now < end {
             numbers.push(self.send(a.0, a.1, b.1));
@@ -480,7 +498,7 @@ impl Net {
     }
 
     /// Those of these packets that arrived nowhere, and those that arrived twice.
-    pub fn lost_and_doubled(&self, numbers: &[u64]) -> (Vec<u64>, Vec<u64>) {
+    pub(crate) fn lost_and_doubled(&self, numbers: &[u64]) -> (Vec<u64>, Vec<u64>) {
         let mut seen: HashMap<u64, usize> = HashMap::new();
         for (number, _) in self.sites.iter().flat_map(|s| &s.arrived) {
             *seen.entry(*number).or_default() += 1;
@@ -490,29 +508,29 @@ impl Net {
         (lost, doubled)
     }
 
-    pub fn assert_no_loss(&self, numbers: &[u64]) {
+    pub(crate) fn assert_no_loss(&self, numbers: &[u64]) {
         let (lost, doubled) = self.lost_and_doubled(numbers);
         let dropped: Vec<_> = self.sites.iter().map(|s| &s.dropped).collect();
         assert!(lost.is_empty(), "lost {lost:?}; dropped {dropped:?}");
         assert!(doubled.is_empty(), "doubled {doubled:?}");
     }
 
-    pub fn explain(&self, at: usize, destination: &str) -> String {
+    pub(crate) fn explain(&self, at: usize, destination: &str) -> String {
         self.sites[at].tunnel.explain_path(self.now, ip(destination)).to_string()
     }
 
-    pub fn is_direct(&self, at: usize, destination: &str) -> bool {
+    pub(crate) fn is_direct(&self, at: usize, destination: &str) -> bool {
         matches!(
             self.sites[at].tunnel.explain_path(self.now, ip(destination)).way,
             dmvpn::view::Way::Direct { .. }
         )
     }
 
-    pub fn events(&self, at: usize, which: impl Fn(&Event) -> bool) -> usize {
+    pub(crate) fn events(&self, at: usize, which: impl Fn(&Event) -> bool) -> usize {
         self.sites[at].events.iter().filter(|(_, e)| which(e)).count()
     }
 
-    pub fn row_of(&self, at: usize, address: &str) -> Option<&PeerEntry> {
+    pub(crate) fn row_of(&self, at: usize, address: &str) -> Option<&PeerEntry> {
         self.sites[at].applied.peers.values().find(|row| row.addresses.contains(&ip(address)))
     }
 }
@@ -520,4 +538,48 @@ impl Net {
 fn v4(octets: &[u8]) -> IpAddr {
     let octets: [u8; 4] = octets.try_into().unwrap();
     octets.into()
+}
+
+/// A hub and two spokes, A and B, with a LAN each (10.1.0.0/24, 10.2.0.0/24); the hub announces 10.0.0.0/8, or, in
+/// phase 2, each LAN with its spoke as next hop.
+pub(crate) fn three(phase: Phase) -> Net {
+    three_with(phase, |_, _| {})
+}
+
+pub(crate) fn three_with(phase: Phase, change: impl Fn(usize, &mut Config)) -> Net {
+    let mut net = Net::new();
+    build_three(&mut net, phase, change, [None, None]);
+    net.run(2 * S);
+    net
+}
+
+pub(crate) fn build_three(
+    net: &mut Net,
+    phase: Phase,
+    change: impl Fn(usize, &mut Config),
+    nats: [Option<usize>; 2],
+) {
+    let lan = RouteTarget::OffOverlay;
+    let by = |a: &str| RouteTarget::Overlay(Some(ip(a)));
+    let mut hub = config("hub", "10.200.0.1", "198.51.100.1", phase);
+    hub.hub = true;
+    change(HUB, &mut hub);
+    net.add(hub, &[("10.1.0.0/24", by("10.200.16.1")), ("10.2.0.0/24", by("10.200.16.2"))], None);
+    let spokes = [
+        ("a", "10.200.16.1", "203.0.113.1", "10.1.0.0/24", "10.2.0.0/24", "10.200.16.2"),
+        ("b", "10.200.16.2", "203.0.113.2", "10.2.0.0/24", "10.1.0.0/24", "10.200.16.1"),
+    ];
+    for (i, (name, tunnel, nbma, own, other, next_hop)) in spokes.into_iter().enumerate() {
+        let nbma = if nats[i].is_some() { nbma.replace("203.0.113", "192.168.77") } else { nbma.to_owned() };
+        let mut spoke = config(name, tunnel, &nbma, phase);
+        spoke.hubs = vec![hub_entry(0, "198.51.100.1", 0)];
+        change(A + i, &mut spoke);
+        let address = spoke.nbma_address;
+        let far = match phase {
+            Phase::Two => (other, by(next_hop)),
+            Phase::One | Phase::Three => ("10.0.0.0/8", by("10.200.0.1")),
+        };
+        net.add(spoke, &[(own, lan), far, ("0.0.0.0/0", lan)], nats[i]);
+        net.latency.insert((address, ip("198.51.100.1")), 30 * MS);
+    }
 }

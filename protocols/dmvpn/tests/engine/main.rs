@@ -1,0 +1,9 @@
+//! The engine, driven by virtual time: registration, phases, failover, NATs, restarts.
+
+mod hubs;
+mod moving;
+mod nat;
+mod net;
+mod next_hop;
+mod restart;
+mod shortcut;
