@@ -6,6 +6,7 @@ use crate::mtu::{self, Cut};
 use crate::router::{self, Origin};
 use crate::stats::Counter;
 use crate::tables::{PeerRow, Tables};
+use crate::transmit::Outer;
 use packet::ip::{self, Ip};
 use packet::vnet;
 use packet::{Path, PeerId, ecn, icmp};
@@ -82,7 +83,7 @@ pub fn forward<T: Tap, U: Underlay>(
     }
     let key = tables.tunnel.key;
     let mtu = mtu::inner(tables.tunnel.mtu, path, key, row.path_mtu.get(lane.now));
-    let tos = ecn::encapsulate(ip.tos);
+    let outer = Outer::with_tos(ecn::encapsulate(ip.tos));
     let protocol = protocol_of(packet);
     let mut segments = match mtu::segments(vnet, packet, 0, mtu) {
         Ok(segments) => segments,
@@ -95,7 +96,7 @@ pub fn forward<T: Tap, U: Underlay>(
     lane.capture_segments(tables, row, &segments);
     let (mut packets, mut octets) = (0, 0);
     while let Some(length) = segments.next_len() {
-        lane.gather(path, tos, protocol, key, length, |room| {
+        lane.gather(path, outer, protocol, key, length, |room| {
             // There is room, which is the one thing that could be missing.
             let _ = segments.write_next(room);
         });

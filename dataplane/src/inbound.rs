@@ -19,6 +19,7 @@ use crate::messages::ReceivedKind;
 use crate::partial;
 use crate::stats::Counter;
 use crate::tables::{PeerRow, Tables};
+use crate::transmit::Outer;
 use linux_io::Arrived;
 use packet::coalesce::{Coalescer, MAX_SEGMENTS, Offloads};
 use packet::ip::Ip;
@@ -211,8 +212,8 @@ fn probed<T: Tap, U: Underlay>(lane: &mut Lane<T, U>, tables: &Tables, path: Pat
     match probe.kind {
         Kind::Request => {
             let reply = probe.reply();
-            let tos = ecn::encapsulate(Ip::parse(packet).map_or(0, |ip| ip.tos));
-            lane.gather(path, tos, protocol_of(packet), tables.tunnel.key, packet.len(), |room| {
+            let outer = Outer::with_tos(ecn::encapsulate(Ip::parse(packet).map_or(0, |ip| ip.tos)));
+            lane.gather(path, outer, protocol_of(packet), tables.tunnel.key, packet.len(), |room| {
                 // There is room, which is the one thing that could be missing.
                 let _ = reply.write(room);
             });

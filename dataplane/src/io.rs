@@ -4,7 +4,7 @@ use crate::stats::{Counter, WorkerStats};
 use crate::transmit::Run;
 use linux_io::gre::GreSocket;
 use linux_io::offload::udp_segment;
-use linux_io::udp::UdpSocket;
+use linux_io::udp::{self, UdpSocket};
 use linux_io::{Outgoing, Sender, TapQueue};
 use packet::{Encapsulation, Path};
 use std::io::{self, IoSlice};
@@ -99,7 +99,7 @@ impl KernelUnderlay {
         let messages = || {
             runs.iter().map(|run| {
                 let segment = (run.packets() > 1).then(|| u16::try_from(run.segment).unwrap_or(u16::MAX));
-                Outgoing { to: destination(run.path), tos: run.tos, segment, data: octets(buffer, run) }
+                Outgoing { to: destination(run.path), tos: run.outer.tos, segment, data: octets(buffer, run) }
             })
         };
         stats.count(Counter::Sends);
@@ -113,7 +113,7 @@ impl KernelUnderlay {
         let mut rest = octets(buffer, run);
         while !rest.is_empty() {
             let packets = || {
-                let (to, tos) = (destination(run.path), run.tos);
+                let (to, tos) = (destination(run.path), run.outer.tos);
                 rest.chunks(run.segment).map(move |data| Outgoing { to, tos, segment: None, data })
             };
             stats.count(Counter::Sends);
@@ -166,6 +166,14 @@ impl Underlay for KernelUnderlay {
                 rest = others;
                 continue;
             };
+            if first.outer.fragmentable {
+                let version6 = first.path.remote.is_ipv6();
+                udp::allow_fragments(socket, version6, true);
+                self.send_packets(socket, buffer, first, stats);
+                udp::allow_fragments(socket, version6, false);
+                rest = others;
+                continue;
+            }
             if !self.is_whole(first) {
                 self.send_packets(socket, buffer, first, stats);
                 rest = others;
@@ -206,4 +214,74 @@ fn destination(path: Path) -> SocketAddr {
 
 fn octets<'a>(buffer: &'a [u8], run: &Run) -> &'a [u8] {
     buffer.get(run.start..run.end).unwrap_or(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transmit::Outer;
+    use linux_io::Receiver;
+    use linux_io::poll::{self, Ready};
+    use std::time::Duration;
+
+    /// Sends runs of these lengths (octets in all, octets of each packet) over loopback; what arrives, and how many
+    /// system calls it took.
+    fn sent(segmenting: bool, runs: &[(usize, usize)]) -> (Vec<usize>, u64) {
+        let socket = || UdpSocket::bind("127.0.0.1:0".parse().unwrap(), 64).unwrap();
+        let (from, to) = (socket(), socket());
+        let path = Path::udp(to.local().unwrap().ip(), to.local().unwrap().port());
+        let local = from.local().unwrap();
+        let mut underlay = KernelUnderlay::new(Arc::new(Sockets { udp: vec![(local, from)], gre: vec![] }));
+        underlay.segmenting &= segmenting;
+        let mut end = 0;
+        let runs: Vec<Run> = runs
+            .iter()
+            .map(|&(length, segment)| {
+                let start = end;
+                end += length;
+                Run { path, outer: Outer::with_tos(0), start, end, segment }
+            })
+            .collect();
+        let stats = WorkerStats::default();
+        underlay.send(&vec![7; end], &runs, &stats);
+        let mut receiver = Receiver::new(32);
+        let mut lengths = Vec::new();
+        while lengths.iter().sum::<usize>() < end {
+            let mut ready = [Ready::default()];
+            poll::wait(&[to.as_fd()], &mut ready, Some(Duration::from_secs(1))).unwrap();
+            assert!(ready[0].readable, "{lengths:?} of {end}");
+            receiver.receive(&to).unwrap();
+            for one in receiver.parts().1 {
+                let mut rest = one.length;
+                while rest > 0 {
+                    lengths.push(rest.min(one.segment));
+                    rest -= rest.min(one.segment);
+                }
+            }
+        }
+        (lengths, stats.get(Counter::Sends))
+    }
+
+    #[test]
+    fn all_runs_leave_in_one_call() {
+        let expected = vec![1000, 1000, 500, 64, 300, 300];
+        assert_eq!(sent(true, &[(2500, 1000), (64, 64), (600, 300)]), (expected, 1));
+    }
+
+    #[test]
+    fn without_udp_segment_every_packet_is_a_message() {
+        let expected = vec![1000, 1000, 500, 64, 300, 300];
+        assert_eq!(sent(false, &[(2500, 1000), (64, 64), (600, 300)]), (expected, 3));
+    }
+
+    #[test]
+    fn a_path_without_a_socket_is_counted() {
+        let mut underlay = KernelUnderlay::new(Arc::new(Sockets::default()));
+        let stats = WorkerStats::default();
+        let outer = Outer::with_tos(0);
+        for path in [Path::udp("127.0.0.1".parse().unwrap(), 1), Path::gre("::1".parse().unwrap())] {
+            underlay.send(&[0; 300], &[Run { path, outer, start: 0, end: 300, segment: 100 }], &stats);
+        }
+        assert_eq!((stats.get(Counter::DropNoSocket), stats.get(Counter::Sends)), (6, 0));
+    }
 }

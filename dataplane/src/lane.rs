@@ -5,7 +5,7 @@ use crate::limiter::Limiter;
 use crate::punt::Punts;
 use crate::stats::{Counter, PeerStats, WorkerStats};
 use crate::tables::{PeerRow, Tables};
-use crate::transmit::Transmit;
+use crate::transmit::{Outer, Transmit};
 use packet::eth::{self, EtherType};
 use packet::peer::{Mac, OWN_MAC};
 use packet::segment::Segments;
@@ -63,12 +63,12 @@ impl<T: Tap, U: Underlay> Lane<T, U> {
     }
 
     /// Puts one inner packet, written by `write` into the room it is given, behind what is gathered, in its GRE
-    /// header. `length` is how long it is, `tos` that of the outer header.
+    /// header. `length` is how long it is.
     #[inline]
     pub fn gather(
         &mut self,
         path: Path,
-        tos: u8,
+        outer: Outer,
         protocol: gre::Protocol,
         key: Option<u32>,
         length: usize,
@@ -85,7 +85,7 @@ impl<T: Tap, U: Underlay> Lane<T, U> {
         };
         if gre::encode(packet, header, protocol, key).is_ok() {
             write(&mut packet[header..]);
-            self.transmit.commit(path, tos, header + length);
+            self.transmit.commit(path, outer, header + length);
         }
     }
 

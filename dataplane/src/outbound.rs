@@ -19,6 +19,7 @@ use crate::neighbour;
 use crate::router::{self, Origin};
 use crate::stats::Counter;
 use crate::tables::{PeerRow, Tables};
+use crate::transmit::Outer;
 use packet::eth::{self, EtherType};
 use packet::ip::Ip;
 use packet::vnet::{self, Gso};
@@ -87,12 +88,12 @@ fn encapsulate<T: Tap, U: Underlay>(
     };
     let Ok(ip) = Ip::parse(packet) else { return };
     let protocol = protocol_of(packet);
-    let tos = ecn::encapsulate(ip.tos);
+    let outer = Outer::with_tos(ecn::encapsulate(ip.tos));
     let whole = vnet.gso == Gso::None;
     lane.capture_segments(tables, row, &segments);
     let (mut packets, mut octets, mut clamped) = (0, 0, false);
     while let Some(length) = segments.next_len() {
-        lane.gather(path, tos, protocol, key, length, |room| {
+        lane.gather(path, outer, protocol, key, length, |room| {
             // There is room, which is the one thing that could be missing.
             let _ = segments.write_next(room);
             if whole {

@@ -60,3 +60,70 @@ pub const fn in_frame(header: &vnet::Header) -> vnet::Header {
     header.csum_start += eth::HEADER_LEN as u16;
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{OWN, tcp, with_protocol};
+    use packet::segment::Segments;
+
+    /// As it arrives when the sender left the checksum to a device.
+    fn without_checksum(mut packet: Vec<u8>, field: usize) -> Vec<u8> {
+        let ip = Ip::parse(&packet).unwrap();
+        let at = ip.header_len + field;
+        packet[at..at + 2].copy_from_slice(&ip.pseudo_sum().fold().to_be_bytes());
+        packet
+    }
+
+    fn is_right(packet: &[u8]) -> bool {
+        let ip = Ip::parse(packet).unwrap();
+        ip.pseudo_sum().with(ip.upper(packet)).is_valid()
+    }
+
+    fn recovered(packet: &mut [u8]) -> Result<vnet::Header, Malformed> {
+        let ip = Ip::parse(packet).unwrap();
+        recover(packet, &ip, 1400)
+    }
+
+    #[test]
+    fn a_checksum_left_to_a_device_is_completed() {
+        let mut segment = without_checksum(tcp("10.11.0.5", OWN, 1, false, &[5; 99]), 16);
+        assert_eq!((recovered(&mut segment), is_right(&segment)), (Ok(vnet::Header::NONE), true));
+        let datagram = [&[0, 9, 0, 9, 0, 13, 0, 0][..], b"hello"].concat();
+        for (a, b) in [("10.11.0.5", OWN), ("fd00::1", "fd00::2")] {
+            let mut datagram = without_checksum(with_protocol(a, b, 17, 64, &datagram), 6);
+            assert_eq!((recovered(&mut datagram), is_right(&datagram)), (Ok(vnet::Header::NONE), true));
+        }
+    }
+
+    #[test]
+    fn a_super_frame_is_recognised_and_can_be_cut() {
+        let mut packet = without_checksum(tcp("10.11.0.5", OWN, 1, false, &[5; 5000]), 16);
+        let vnet = recovered(&mut packet).unwrap();
+        let mut segments = Segments::new(&vnet, &packet, 0).unwrap();
+        let (mut out, mut payload) = ([0; 2000], 0);
+        while let Some(Ok(length)) = segments.write_next(&mut out) {
+            assert!(length <= 1400 && is_right(&out[..length]));
+            payload += length - 40;
+        }
+        assert_eq!(payload, 5000);
+    }
+
+    #[test]
+    fn what_was_on_a_wire_is_not_touched() {
+        let good = tcp("10.11.0.5", OWN, 1, false, &[5; 99]);
+        let mut wrong = good.clone();
+        wrong[50] ^= 1;
+        for packet in [good, wrong, with_protocol("10.11.0.5", OWN, 1, 64, &[8, 0, 0, 0])] {
+            let mut seen = packet.clone();
+            assert_eq!((recovered(&mut seen), seen), (Ok(vnet::Header::NONE), packet));
+        }
+    }
+
+    #[test]
+    fn datagrams_glued_without_seams_are_refused() {
+        let datagram = [&[0, 9, 0, 9, 8, 0, 0, 0][..], &[7; 2040]].concat();
+        let mut packet = without_checksum(with_protocol("10.11.0.5", OWN, 17, 64, &datagram), 6);
+        assert_eq!(recovered(&mut packet), Err(Malformed::TotalLength));
+    }
+}

@@ -5,9 +5,10 @@ use crate::io::{Tap, Underlay};
 use crate::lane::{Lane, protocol_of};
 use crate::stats::Counter;
 use crate::tables::{PeerRow, Tables};
+use crate::transmit::Outer;
 use packet::ip::Ip;
 use packet::segment::Segments;
-use packet::{Path, ecn, icmp, ipv4};
+use packet::{Path, ecn, gre, icmp, ipv4, ipv6};
 use std::net::IpAddr;
 
 /// Where a packet came from, and an error about it goes.
@@ -48,8 +49,8 @@ pub fn tell<T: Tap, U: Underlay>(
         Origin::Kernel(row) => lane.deliver(row.mac, message),
         Origin::Peer(row, arrived_by) => {
             let path = row.peer.send.unwrap_or(arrived_by);
-            let tos = ecn::encapsulate(Ip::parse(message).map_or(0, |ip| ip.tos));
-            lane.gather(path, tos, protocol_of(message), tables.tunnel.key, length, |room| {
+            let outer = Outer::with_tos(ecn::encapsulate(Ip::parse(message).map_or(0, |ip| ip.tos)));
+            lane.gather(path, outer, protocol_of(message), tables.tunnel.key, length, |room| {
                 room.copy_from_slice(message);
             });
         }
@@ -86,8 +87,17 @@ fn one_too_long<T: Tap, U: Underlay>(
         lane.stats.count(Counter::DropBadInner);
         return;
     };
-    if ip.dont_fragment || !fragment(lane, tables, path, mtu, packet, &ip) {
+    if !ip.is_v4() && ip.total_len <= ipv6::MIN_MTU {
+        // IPv6 has no smaller packets to ask for: the tunnel must carry these, in pieces if need be (RFC 2473 §7.1).
+        let outer = Outer { fragmentable: true, ..Outer::with_tos(ecn::encapsulate(ip.tos)) };
+        let protocol = gre::Protocol::IPV6;
+        lane.gather(path, outer, protocol, tables.tunnel.key, packet.len(), |room| {
+            room.copy_from_slice(packet)
+        });
+        lane.stats.count(Counter::Fragmented);
+    } else if ip.dont_fragment || !fragment(lane, tables, path, mtu, packet, &ip) {
         lane.stats.count(Counter::DropTooBig);
+        let mtu = if ip.is_v4() { mtu } else { mtu.max(ipv6::MIN_MTU as u16) };
         tell(lane, tables, origin, icmp::Error::TooBig { mtu }, packet);
     }
 }
@@ -114,12 +124,12 @@ fn fragment<T: Tap, U: Underlay>(
     }
     let (offset, more) = ip.fragment.map_or((0, false), |f| (usize::from(f.offset), f.more));
     let count = payload.len().div_ceil(size);
-    let tos = ecn::encapsulate(ip.tos);
+    let outer = Outer::with_tos(ecn::encapsulate(ip.tos));
     for (i, piece) in payload.chunks(size).enumerate() {
         let length = header.len() + piece.len();
         let at = ((offset + i * size) / 8) as u16;
         let more = more || i + 1 < count;
-        lane.gather(path, tos, packet::gre::Protocol::IPV4, tables.tunnel.key, length, |room| {
+        lane.gather(path, outer, gre::Protocol::IPV4, tables.tunnel.key, length, |room| {
             let (head, body) = room.split_at_mut(header.len());
             head.copy_from_slice(header);
             body.copy_from_slice(piece);

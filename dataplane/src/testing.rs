@@ -151,7 +151,7 @@ impl Bench {
             for packet in octets[run.start..run.end].chunks(run.segment) {
                 let (header, inner) = gre::decode(packet).unwrap();
                 assert_eq!(header.key, KEY);
-                sent.push(Sent { path: run.path, tos: run.tos, packet: inner.to_vec() });
+                sent.push(Sent { path: run.path, tos: run.outer.tos, packet: inner.to_vec() });
             }
         }
         octets.clear();

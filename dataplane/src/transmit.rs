@@ -16,14 +16,31 @@ const MAX_RUNS: usize = 64;
 pub struct Run {
     /// Where to.
     pub path: Path,
-    /// DSCP and ECN of the outer header.
-    pub tos: u8,
+    /// What its outer headers say.
+    pub outer: Outer,
     /// First octet in the buffer.
     pub start: usize,
     /// One behind the last octet.
     pub end: usize,
     /// Octets of each packet; the last may be shorter.
     pub segment: usize,
+}
+
+/// What of the outer header depends on the inner packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outer {
+    /// DSCP and ECN.
+    pub tos: u8,
+    /// May routers fragment it? No, but for what can't be helped otherwise.
+    pub fragmentable: bool,
+}
+
+impl Outer {
+    /// With this DSCP and ECN, not to be fragmented.
+    #[must_use]
+    pub const fn with_tos(tos: u8) -> Self {
+        Self { tos, fragmentable: false }
+    }
 }
 
 impl Run {
@@ -73,21 +90,21 @@ impl Transmit {
 
     /// Takes the first `length` octets of [`Self::room`] as one packet.
     #[inline]
-    pub fn commit(&mut self, path: Path, tos: u8, length: usize) {
+    pub fn commit(&mut self, path: Path, outer: Outer, length: usize) {
         if length == 0 || length > self.buffer.len() - self.used {
             return;
         }
         let start = self.used;
         self.used += length;
         if let Some(run) = self.runs.last_mut() {
-            let same = run.path == path && run.tos == tos;
+            let same = run.path == path && run.outer == outer;
             let fits = length <= run.segment && run.is_open() && run.packets() < MAX_SEGMENTS;
             if same && fits && self.used - run.start <= MAX_OCTETS {
                 run.end = self.used;
                 return;
             }
         }
-        self.runs.push(Run { path, tos, start, end: self.used, segment: length });
+        self.runs.push(Run { path, outer, start, end: self.used, segment: length });
     }
 
     /// What was gathered.
@@ -115,7 +132,7 @@ mod tests {
     fn runs(commits: &[(u8, usize)]) -> Vec<(usize, usize, usize)> {
         let mut transmit = Transmit::default();
         for &(to, length) in commits {
-            transmit.commit(path(to), 0, length);
+            transmit.commit(path(to), Outer::with_tos(0), length);
         }
         transmit.gathered().1.iter().map(|run| (run.start, run.end, run.segment)).collect()
     }

@@ -49,9 +49,17 @@ fn crosses(pair: &mut Pair, what: &str, underlay: &str) {
     pair.left.run("ping -c 1 -W 2 -s 1372 -M do 10.200.0.2");
     assert!(!pair.left.try_run("ping -c 1 -W 1 -s 1373 -M do 10.200.0.2"), "the interface has its MTU");
     let plain = tcp_gbits(&pair.left, &pair.right, underlay, Duration::from_millis(500));
+    let before = [pair.a.cpu_seconds(), pair.b.cpu_seconds()];
+    let start = pair.b.agent.counters()["bytes_received"];
     let tunnel = tcp_gbits(&pair.left, &pair.right, RIGHT, Duration::from_secs(1));
+    let gib = (pair.b.agent.counters()["bytes_received"] - start) as f64 / f64::from(1 << 30);
+    let after = [pair.a.cpu_seconds(), pair.b.cpu_seconds()];
     let ping = pair.left.run("ping -c 50 -i 0.01 -q 10.200.0.2 | tail -1");
     eprintln!("{what}: veth {plain:.2} Gbit/s, tunnel {tunnel:.2} Gbit/s, {}", ping.trim());
+    for (end, (before, after)) in ["sender", "receiver"].iter().zip(before.iter().zip(after)) {
+        let [user, kernel] = [(after[0] - before[0]) / gib, (after[1] - before[1]) / gib];
+        eprintln!("  {end}: {user:.2} + {kernel:.2} CPU s/GiB in user mode and in the kernel");
+    }
     for (side, agent) in [("sender", &mut pair.a.agent), ("receiver", &mut pair.b.agent)] {
         let counters = agent.counters();
         let text: Vec<_> =

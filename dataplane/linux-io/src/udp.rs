@@ -74,6 +74,20 @@ impl AsFd for UdpSocket {
     }
 }
 
+/// Lets routers fragment what the socket sends from now on, or no longer. For UDP and raw sockets.
+pub fn allow_fragments(socket: impl AsFd, version6: bool, allow: bool) {
+    let result = match (version6, allow) {
+        (false, true) => opt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DONT),
+        (false, false) => opt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::PROBE),
+        (true, true) => opt::set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::DONT),
+        (true, false) => opt::set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::PROBE),
+    };
+    // It worked when the socket was made; if not now, packets that need it are lost and nothing else.
+    if let Err(error) = result {
+        tracing::debug!(%error, "the fragmentation of outer packets can't be changed");
+    }
+}
+
 /// What UDP and raw sockets have in common.
 pub(crate) fn configure(socket: &Socket, version6: bool, ttl: u8) -> io::Result<()> {
     // PROBE: DF is set and what the kernel believes of the path is not asked; the tunnel keeps its own account.

@@ -118,6 +118,14 @@ impl Datapath {
         Self { process, agent, socket }
     }
 
+    /// Processor time it has used so far: in user mode, and in the kernel.
+    pub fn cpu_seconds(&self) -> [f64; 2] {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        // utime and stime, in hundredths of a second.
+        [fields[11], fields[12]].map(|ticks| ticks.parse::<f64>().unwrap() / 100.0)
+    }
+
     /// Another agent takes over.
     pub fn reconnect(&mut self) {
         self.agent = Agent::connect(&self.socket);
