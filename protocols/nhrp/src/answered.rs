@@ -1,7 +1,8 @@
 //! Whom we answered, for what, and until when: they must be told when it stops being true (RFC 2332 §5.2.5).
 
+use crate::PeerInfo;
 use ipnet::IpNet;
-use packet::Instant;
+use packet::{Instant, Path};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,8 +13,16 @@ const MOST_EACH: usize = 256;
 /// Answers given that still hold.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Answered {
-    by_requester: BTreeMap<IpAddr, BTreeMap<IpNet, Instant>>,
+    by_requester: BTreeMap<IpAddr, Requester>,
     total: usize,
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Requester {
+    /// What it was answered for, and until when.
+    answers: BTreeMap<IpNet, Instant>,
+    /// Where it may be, as its last request told.
+    candidates: Vec<Path>,
 }
 
 /// An answer we gave, for people.
@@ -34,22 +43,30 @@ impl Answered {
 
     /// Notes an answer; false when there is no room, so that it must not be given.
     #[must_use]
-    pub(crate) fn insert(&mut self, requester: IpAddr, prefix: IpNet, expires: Instant, most: usize) -> bool {
-        let answers = self.by_requester.entry(requester).or_default();
+    pub(crate) fn insert(&mut self, peer: &PeerInfo, prefix: IpNet, expires: Instant, most: usize) -> bool {
+        let requester = self.by_requester.entry(peer.protocol_address).or_default();
+        let answers = &mut requester.answers;
         let room = answers.contains_key(&prefix) || answers.len() < MOST_EACH && self.total < most;
         if room {
             self.total += usize::from(answers.insert(prefix, expires).is_none());
+            requester.candidates.clone_from(&peer.candidates);
         } else if answers.is_empty() {
-            self.by_requester.remove(&requester);
+            self.by_requester.remove(&peer.protocol_address);
         }
         room
+    }
+
+    /// Was this station answered, and may it be at this path?
+    pub(crate) fn knows(&self, requester: IpAddr, path: &Path) -> bool {
+        let at = |requester: &Requester| requester.candidates.iter().any(|c| c.remote == path.remote);
+        self.by_requester.get(&requester).is_some_and(at)
     }
 
     /// Takes out all answers that overlap `prefix` (all there are for `None`), by requester. `expires` is the
     /// latest moment of them.
     pub(crate) fn take(&mut self, now: Instant, prefix: Option<IpNet>) -> Vec<(IpAddr, Vec<IpNet>, Instant)> {
         let mut taken = Vec::new();
-        for (requester, answers) in &mut self.by_requester {
+        for (requester, Requester { answers, .. }) in &mut self.by_requester {
             let mut prefixes = Vec::new();
             let mut latest = now;
             answers.retain(|answered, expires| {
@@ -69,15 +86,15 @@ impl Answered {
     }
 
     pub(crate) fn sweep(&mut self, now: Instant) {
-        for answers in self.by_requester.values_mut() {
+        for Requester { answers, .. } in self.by_requester.values_mut() {
             answers.retain(|_, expires| *expires > now);
         }
         self.tidy();
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = AnsweredEntry> {
-        self.by_requester.iter().flat_map(|(requester, answers)| {
-            answers.iter().map(|(prefix, expires)| AnsweredEntry {
+        self.by_requester.iter().flat_map(|(requester, known)| {
+            known.answers.iter().map(|(prefix, expires)| AnsweredEntry {
                 requester: *requester,
                 prefix: *prefix,
                 expires: *expires,
@@ -86,8 +103,8 @@ impl Answered {
     }
 
     fn tidy(&mut self) {
-        self.by_requester.retain(|_, answers| !answers.is_empty());
-        self.total = self.by_requester.values().map(BTreeMap::len).sum();
+        self.by_requester.retain(|_, known| !known.answers.is_empty());
+        self.total = self.by_requester.values().map(|known| known.answers.len()).sum();
     }
 }
 

@@ -120,8 +120,10 @@ pub struct Checkpoint {
 
 /// What peers may ask of us, and how often we say certain things.
 pub(crate) struct Limits {
-    /// Messages from one path.
-    pub(crate) messages: Buckets<Path>,
+    /// Messages from one path of a peer that is registered with us.
+    pub(crate) peers: Buckets<Path>,
+    /// Messages from one path of anybody else: many of them can't crowd out our peers.
+    pub(crate) strangers: Buckets<Path>,
     /// Error Indications to one path.
     pub(crate) errors: Buckets<Path>,
     /// Traffic Indications to one path.
@@ -135,7 +137,8 @@ impl Limits {
         let most = max_entries.saturating_mul(2).max(256);
         let rate = |burst, millis| Rate { burst, interval: Duration::from_millis(millis) };
         Self {
-            messages: Buckets::new(rate(128, 20), most),
+            peers: Buckets::new(rate(128, 20), most),
+            strangers: Buckets::new(rate(128, 20), most),
             errors: Buckets::new(rate(8, 1000), most),
             indications: Buckets::new(rate(32, 50), most),
             indicated_pairs: Buckets::new(rate(2, 4000), most.saturating_mul(4)),
@@ -143,14 +146,16 @@ impl Limits {
     }
 
     fn sweep(&mut self, now: Instant) {
-        self.messages.sweep(now);
+        self.peers.sweep(now);
+        self.strangers.sweep(now);
         self.errors.sweep(now);
         self.indications.sweep(now);
         self.indicated_pairs.sweep(now);
     }
 
     fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.peers.is_empty()
+            && self.strangers.is_empty()
             && self.errors.is_empty()
             && self.indications.is_empty()
             && self.indicated_pairs.is_empty()
@@ -297,7 +302,11 @@ impl Node {
         env: &dyn Environment,
     ) -> Result<(), Error> {
         // 1. One peer must not starve the others; our servers speak for many.
-        if !self.is_nhs_path(&path) && !self.limits.messages.take(now, path) {
+        let bucket = match self.state.registered.on_path(&path) {
+            0 => &mut self.limits.strangers,
+            _ => &mut self.limits.peers,
+        };
+        if !bucket.take(now, path) && !self.is_nhs_path(&path) {
             return Err(Error::RateLimited);
         }
         // 2. It is an NHRP message.

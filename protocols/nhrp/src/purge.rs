@@ -161,12 +161,7 @@ impl Node {
         bytes: &[u8],
     ) -> Result<(), Error> {
         let by = packet.source;
-        let answered_by = |path: &Path| {
-            self.state.resolved.values().any(|r| {
-                r.info.protocol_address == by && r.info.candidates.iter().any(|c| c.remote == path.remote)
-            })
-        };
-        if !self.speaks_for(&path, packet) && !answered_by(&path) {
+        if !self.speaks_for(&path, packet) && !self.knows(by, &path) {
             return Err(Error::SpoofedSource);
         }
         //= rfc2332#5.2.5

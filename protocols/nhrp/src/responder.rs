@@ -47,6 +47,7 @@ impl Node {
         bytes: &[u8],
         env: &dyn Environment,
     ) -> Result<(), Error> {
+        self.may_ask(&path, packet)?;
         match self.judge(now, path, packet.destination, env) {
             Verdict::Forward(to) => self.pass_to(now, path, to, packet, exchange, bytes),
             Verdict::Answer(prefix) => {
@@ -60,6 +61,26 @@ impl Node {
                 Ok(())
             }
         }
+    }
+
+    /// Nobody asks in another's name: an answer makes the responder send what is for the asker where the request
+    /// says. A server holds those registered with it to their paths; who is no server takes requests from its
+    /// servers, and from stations it knows by earlier requests or answers (some ask again by the direct path).
+    fn may_ask(&self, path: &Path, packet: &Packet) -> Result<(), Error> {
+        let source = packet.source;
+        if !self.config.serve {
+            let known = self.is_nhs_path(path) || self.knows(source, path);
+            return if known { Ok(()) } else { Err(Error::UnknownSender) };
+        }
+        let registered = self.state.registered.covering(source).is_some();
+        if registered && !self.speaks_for(path, packet) { Err(Error::SpoofedSource) } else { Ok(()) }
+    }
+
+    /// Do we know, from an answer of ours or to us, that this station may be at this path?
+    pub(crate) fn knows(&self, station: IpAddr, path: &Path) -> bool {
+        let mut resolved = self.state.resolved.values().filter(|r| r.info.protocol_address == station);
+        self.state.answered.knows(station, path)
+            || resolved.any(|r| r.info.candidates.iter().any(|c| c.remote == path.remote))
     }
 
     fn judge(&self, now: Instant, from: Path, destination: IpAddr, env: &dyn Environment) -> Verdict {
@@ -108,7 +129,8 @@ impl Node {
         let unique = exchange.flags.contains(Flags::UNIQUE_ANSWER);
         let prefix = if unique { IpNet::from(packet.destination) } else { prefix };
         let holding_time = Duration::from_secs(self.holding_time().into());
-        if !self.state.answered.insert(packet.source, prefix, now + holding_time, self.config.max_entries) {
+        let peer = self.requester(path, packet, exchange);
+        if !self.state.answered.insert(&peer, prefix, now + holding_time, self.config.max_entries) {
             return self.refuse(path, packet, exchange, CieCode::NO_RESOURCES);
         }
         self.state.timers.start(Timer::Sweep, now + holding_time);
@@ -128,7 +150,6 @@ impl Node {
             None => {}
         }
         reply.extensions.push(self.station(own).to_extension());
-        let peer = self.requester(path, packet, exchange);
         self.send(path, reply);
         self.event(Event::Asked { peer, prefix, holding_time });
     }

@@ -490,3 +490,32 @@ fn ipv6_destinations_are_resolved_between_ipv6_tunnel_addresses() {
     assert_eq!(peer.protocol_address, ip("fd00::2"));
     assert_eq!(peer.candidates, [Path::udp(ip("198.51.100.12"), PORT)]);
 }
+
+#[test]
+fn a_registered_spoke_cannot_ask_in_anothers_name() {
+    let mut world = World::usual(3);
+    world.lose.push(MessageType::ResolutionRequest);
+    world.resolve(1, "192.168.2.9");
+    world.settle();
+    world.events(2);
+    let request = world.sent(MessageType::ResolutionRequest)[0].bytes.clone();
+    let thief = world.stations[3].visible;
+    assert_eq!(world.inject(HUB, thief, &request), Err(Error::SpoofedSource));
+    // Nor directly.
+    assert_eq!(world.inject(2, thief, &request), Err(Error::UnknownSender));
+    assert_eq!(world.events(2), []);
+}
+
+/// FRR does so when it renews a shortcut.
+#[test]
+fn who_was_answered_may_ask_again_directly() {
+    let mut world = World::usual(2);
+    world.resolve(1, "192.168.2.9");
+    world.settle();
+    world.events(2);
+    let mut request = world.sent(MessageType::ResolutionRequest)[0].packet();
+    exchange_mut(&mut request).request_id = 77;
+    let direct = world.stations[1].visible;
+    world.inject(2, direct, &request.encode(0).unwrap()).unwrap();
+    assert!(matches!(world.events(2)[..], [Event::Asked { .. }]));
+}
