@@ -16,7 +16,8 @@ pub struct Duration;
 /// Schema of the name of a Secret, or `file:` and a path where no Kubernetes is.
 pub struct SecretRef;
 
-/// Schema of a DNS name or a pattern over DNS names: `*.branch.example.com` stands for one or more labels.
+/// Schema of a DNS name or a pattern over DNS names: `*.branch.example.com` stands for one more label,
+/// `*` alone for everyone.
 pub struct IdentityPattern;
 
 /// Schema of a network interface's name.
@@ -82,7 +83,7 @@ schema_of!(IdentityPattern, {
     "maxLength": 253,
     "x-kubernetes-validations": [{
         "rule": "self == '*' || self.matches('^([*]\\\\.)?[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?(\\\\.[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)*$')",
-        "message": "write a DNS name, or '*.' and the domain all its names are in, such as '*.branch.example.com'; '*' alone is everyone"
+        "message": "write a DNS name, or '*.' for one label and the domain it is in, such as '*.branch.example.com'; '*' alone is everyone"
     }]
 });
 
@@ -90,8 +91,8 @@ schema_of!(InterfaceName, {
     "type": "string",
     "maxLength": 15,
     "x-kubernetes-validations": [{
-        "rule": "self.matches('^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,14}$')",
-        "message": "write a name of 1 to 15 letters, digits, '_', '.' or '-', such as dmvpn0"
+        "rule": "self.matches('^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,14}$') && self != 'all' && self != 'default'",
+        "message": "write a name of 1 to 15 letters, digits, '_', '.' or '-', such as dmvpn0 (all and default mean something else to the kernel)"
     }]
 });
 

@@ -56,8 +56,8 @@ const ADDRESS: &str = "write an IP address, such as 10.200.16.1 or fd00:c8::1, w
 const SECRET: &str =
     "write the name of a Secret (lower-case letters, digits, '-', '.'), or without Kubernetes file:/path";
 const DURATION: &str = "write a duration, such as 600s, 10m, 1h30m or 500ms";
-const INTERFACE: &str = "write a name of 1 to 15 letters, digits, '_', '.' or '-', such as dmvpn0";
-const IDENTITY: &str = "write a DNS name, or '*.' and the domain all its names are in, such as '*.branch.example.com'; '*' alone is everyone";
+const INTERFACE: &str = "write a name of 1 to 15 letters, digits, '_', '.' or '-', such as dmvpn0 (all and default mean something else to the kernel)";
+const IDENTITY: &str = "write a DNS name, or '*.' for one label and the domain it is in, such as '*.branch.example.com'; '*' alone is everyone";
 const MTU: &str = "write auto, or the octets of an inner IP packet: 576 to 9216";
 const HUB_ADDRESS: &str =
     "write an IP address or a DNS name, such as 198.51.100.2 or hub1.example.com; a port goes into port";
@@ -88,6 +88,7 @@ fn cases() -> Vec<(Result<Manifests, ManifestErrors>, &'static str, &'static str
         ),
         (bgp(json!({"asn": 1, "holdTime": "90"})), "spec.routing.bgp.holdTime", DURATION),
         (tunnel(json!({"interface": "a/b"})), "spec.tunnel.interface", INTERFACE),
+        (tunnel(json!({"interface": "all"})), "spec.tunnel.interface", INTERFACE),
         (hub_with(json!({"admission": [{"identity": "a.*.b"}]})), "spec.admission[0].identity", IDENTITY),
         // Tunnel
         (

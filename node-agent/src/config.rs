@@ -3,7 +3,7 @@
 use crate::dns::HubName;
 use crate::executor::Interface;
 use crate::underlay::Source;
-use crds::manifest::Secret;
+use crds::manifest::{Secret, resolve};
 use crds::node::{NodeBgp, NodeHub, NodeTunnel};
 use crds::spec::{HubEncapsulation, PeerEncapsulation, Phase, SecurityMode};
 use dataplane::messages::TunnelSettings;
@@ -67,9 +67,9 @@ pub enum ConfigError {
         "tunnel {0}: no tunnel address for this node; set tunnel.addresses to one host, or tunnel.pinned"
     )]
     NoAddress(String),
-    /// A Secret that is named and not there.
-    #[error("tunnel {0}: Secret {1} with key {2} is missing")]
-    MissingSecret(String, String, &'static str),
+    /// A Secret or file that is named and not there.
+    #[error("tunnel {0}: {1}")]
+    Secret(String, String),
     /// NHRP authentication of a length that Cisco's extension can't carry.
     #[error("tunnel {0}: the NHRP authentication in Secret {1} must have 1 to 8 octets")]
     Authentication(String, String),
@@ -300,12 +300,12 @@ fn class(class: &crds::spec::AdmissionClass) -> claims::Class {
 
 fn authentication(tunnel: &NodeTunnel, secrets: &Secrets) -> Result<Option<Vec<u8>>, ConfigError> {
     let Some(name) = &tunnel.nhrp.authentication_secret else { return Ok(None) };
-    let missing = || ConfigError::MissingSecret(tunnel.name.clone(), name.clone(), "key");
-    let key = secrets.get(name).and_then(|s| s.get("key")).ok_or_else(missing)?;
+    let key =
+        resolve(secrets, name, "key").map_err(|e| ConfigError::Secret(tunnel.name.clone(), e.to_string()))?;
     if key.is_empty() || key.len() > 8 {
         return Err(ConfigError::Authentication(tunnel.name.clone(), name.clone()));
     }
-    Ok(Some(key.to_vec()))
+    Ok(Some(key))
 }
 
 /// As the kernel takes it, and harmless in a path below `/proc/sys`.

@@ -6,7 +6,7 @@ use crate::select::needs_labels;
 use crate::tunnel::Network;
 use crate::{AllocateError, NodeFacts};
 use crds::DmvpnNodeSpec;
-use crds::manifest::Manifests;
+use crds::manifest::{Manifests, resolve};
 use crds::spec::{Authentication, Certificates, PreSharedKey, SecurityMode};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -105,6 +105,9 @@ fn address(
     }
 }
 
+/// The entry of a Secret that holds Cisco's plain-text authentication.
+const NHRP_KEY: &str = "key";
+
 /// Every Secret that is named must be there, with the entries that are read.
 fn check_secrets(
     resource: &ResourceName,
@@ -117,25 +120,30 @@ fn check_secrets(
         if secret.starts_with("file:") {
             return;
         }
-        let Some(found) = manifests.secrets.get(secret) else {
-            return errors.push(PlanError::SecretMissing { resource, field, secret: secret.to_owned() });
-        };
+        let missing =
+            || PlanError::SecretMissing { resource: resource.clone(), field, secret: secret.to_owned() };
+        if !manifests.secrets.contains_key(secret) {
+            return errors.push(missing());
+        }
         for entry in entries {
-            match found.get(entry) {
-                None => {
-                    let (resource, secret) = (resource.clone(), secret.to_owned());
-                    errors.push(PlanError::SecretEntryMissing { resource, field, secret, entry });
+            let (resource, secret) = (resource.clone(), secret.to_owned());
+            match resolve(&manifests.secrets, &secret, entry) {
+                Ok(value) if *entry == NHRP_KEY && !(1..=8).contains(&value.len()) => {
+                    errors.push(PlanError::SecretLength {
+                        resource,
+                        field,
+                        secret,
+                        entry,
+                        length: value.len(),
+                    });
                 }
-                Some(value) if *entry == "key" && !(1..=8).contains(&value.len()) => {
-                    let (resource, secret, length) = (resource.clone(), secret.to_owned(), value.len());
-                    errors.push(PlanError::SecretLength { resource, field, secret, entry, length });
-                }
-                Some(_) => {}
+                Ok(_) => {}
+                Err(_) => errors.push(PlanError::SecretEntryMissing { resource, field, secret, entry }),
             }
         }
     };
     if let Some(secret) = &network.nhrp.authentication_secret {
-        check("spec.nhrp.authenticationSecret", secret, &["key"]);
+        check("spec.nhrp.authenticationSecret", secret, &[NHRP_KEY]);
     }
     if network.security.mode == SecurityMode::None {
         return;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AdmissionClass {
-    /// Whose names match this pattern (`*.branch.example.com`).
+    /// Whose names match this pattern: `*.branch.example.com` is one more label, `*` alone is everyone.
     #[schemars(with = "text::IdentityPattern")]
     pub identity: String,
 

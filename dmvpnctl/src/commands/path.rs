@@ -11,6 +11,7 @@ pub fn render(reply: &PathReply) -> String {
     let mut text = String::new();
     for (index, line) in lines.iter().enumerate() {
         let left = if index == 0 { &reply.destination } else { &indent };
+        let line = line.strip_prefix(&reply.destination).unwrap_or(line).trim_start();
         text.push_str(format!("{left}  {line}").trim_end());
         text.push('\n');
     }

@@ -66,7 +66,7 @@ fn a_path_by_shortcut_says_how_long_it_is_direct() {
 
 #[test]
 fn the_agents_own_words_go_before_ours() {
-    let reply = PathReply { explanation: vec!["first".into(), "second".into()], ..replies::path() };
+    let reply = PathReply { explanation: vec!["10.2.3.4  first".into(), "second".into()], ..replies::path() };
     assert_eq!(commands::path::render(&reply), "10.2.3.4  first\n          second\n");
 }
 

@@ -203,7 +203,7 @@ impl fmt::Display for PathView {
                     None => write!(f, " ({path}")?,
                 }
                 let nat = if *natted { ", behind NAT" } else { "" };
-                write!(f, "{nat}), direct for {}s", duration.as_secs())?;
+                write!(f, "{nat}), direct for {}", span(*duration))?;
                 if let Some(rtt) = rtt {
                     write!(f, ", round trip {:.1} ms", rtt.as_secs_f64() * 1e3)?;
                 }
@@ -214,5 +214,17 @@ impl fmt::Display for PathView {
             }
             Way::ByHub { hub, path, reason } => write!(f, "  by hub {hub} ({path}): {reason}"),
         }
+    }
+}
+
+/// A span of time by its two largest units, as people read it: `3m12s`.
+fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{}s", seconds % 60),
+        (0, _, _) => format!("{hours}h{minutes}m"),
+        _ => format!("{days}d{hours}h"),
     }
 }
