@@ -252,12 +252,13 @@ fn select(routes: &[Route], max_paths: usize) -> Vec<&Route> {
     best
 }
 
-/// The steps before MED: our own first, then preference, length of the path, origin. Lower is better.
+/// The steps before MED: our own first, then preference, length of the path, origin. Lower is better. A summary of ours
+/// comes last: a hub above that announces the same one has a way for what we have none for.
 fn degree(route: &Route) -> (u8, Reverse<u32>, usize, u8) {
     let own = match route.source {
         Source::Local => 0,
-        Source::Summary => 1,
-        Source::Neighbour { .. } => 2,
+        Source::Neighbour { .. } => 1,
+        Source::Summary => 2,
     };
     let attributes = &route.attributes;
     let preference = attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);

@@ -157,6 +157,34 @@ fn two_hubs_share_the_load_when_asked_to() {
 }
 
 #[test]
+fn hubs_behind_hubs_summarise_and_still_reach_each_others_spokes() {
+    for asn in [65000, 65001] {
+        let mut lab = Net::default();
+        let with_summary = |address: &str, asn, lan: &str| {
+            let mut config = hub(address, asn, Phase::Three);
+            config.announce = vec![net(lan)];
+            config.summaries = vec![net("10.0.0.0/8")];
+            config
+        };
+        let upper = lab.add(with_summary("10.200.0.1", 65000, "10.100.1.0/24"));
+        let lower = lab.add(with_summary("10.200.0.2", asn, "10.100.2.0/24"));
+        let a = lab.add(spoke("10.200.16.1", 65010, "10.1.0.0/24"));
+        let b = lab.add(spoke("10.200.16.2", 65020, "10.2.0.0/24"));
+        for (from, to) in [(lower, upper), (a, upper), (b, lower)] {
+            lab.connect(from, to);
+        }
+        lab.run_secs(5);
+        // a -> upper -> lower -> b, by the specific route that the lower hub sends up.
+        assert_eq!(lab.kernel(a, "10.0.0.0/8"), [upper]);
+        assert_eq!(lab.kernel(upper, "10.2.0.0/24"), [lower]);
+        // b -> lower -> upper -> a, by the upper hub's summary.
+        assert_eq!(lab.kernel(b, "10.0.0.0/8"), [lower]);
+        assert_eq!(lab.kernel(lower, "10.0.0.0/8"), [upper]);
+        assert_eq!(lab.kernel(upper, "10.0.0.0/8"), Vec::<IpAddr>::new(), "no hub sends its summary up");
+    }
+}
+
+#[test]
 fn dual_stack_over_one_session() {
     let mut lab = Net::default();
     let dual = |mut config: bgp::Config, address: &str| {
