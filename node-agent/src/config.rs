@@ -178,6 +178,17 @@ impl TunnelConfig {
         self.engine.hub
     }
 
+    /// Underlay addresses of hubs that need no resolving.
+    pub fn literal_hubs(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.engine.hubs.iter().flat_map(|hub| hub.paths.iter().map(|path| path.remote))
+    }
+
+    /// Is this an address of the overlay? Then it can't be one of the underlay.
+    #[must_use]
+    pub fn is_overlay(&self, address: IpAddr) -> bool {
+        self.engine.networks.iter().any(|network| network.contains(&address))
+    }
+
     /// Does the tunnel have IPv6 addresses?
     #[must_use]
     pub fn carries_v6(&self) -> bool {

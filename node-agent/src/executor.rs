@@ -13,6 +13,8 @@ use ipnet::IpNet;
 use packet::peer::Mac;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 /// One thing to do.
@@ -78,6 +80,8 @@ pub enum Report {
 #[derive(Clone, Debug)]
 pub struct Executor {
     steps: mpsc::UnboundedSender<Step>,
+    /// Steps pushed and not done.
+    pending: Arc<AtomicUsize>,
 }
 
 impl Executor {
@@ -86,15 +90,24 @@ impl Executor {
     pub fn start(kernel: Kernel) -> (Self, mpsc::UnboundedReceiver<Report>) {
         let (steps, receiver) = mpsc::unbounded_channel();
         let (reports, report_receiver) = mpsc::unbounded_channel();
-        let worker = Worker { kernel, datapath: None, interface: None, reports };
+        let pending = Arc::new(AtomicUsize::new(0));
+        let worker =
+            Worker { kernel, datapath: None, interface: None, reports, pending: Arc::clone(&pending) };
         tokio::spawn(worker.run(receiver));
-        (Self { steps }, report_receiver)
+        (Self { steps, pending }, report_receiver)
     }
 
     /// Puts a step at the end of the queue.
     pub fn push(&self, step: Step) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
         // The worker ends only with the last `Executor`.
         let _ = self.steps.send(step);
+    }
+
+    /// Is everything done that was pushed?
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) == 0
     }
 
     /// Waits until everything pushed so far is done.
@@ -110,6 +123,7 @@ struct Worker {
     datapath: Option<Sender>,
     interface: Option<u32>,
     reports: mpsc::UnboundedSender<Report>,
+    pending: Arc<AtomicUsize>,
 }
 
 impl Worker {
@@ -128,6 +142,7 @@ impl Worker {
                     }
                 }
             }
+            self.pending.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

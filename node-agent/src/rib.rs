@@ -4,7 +4,7 @@
 //! hairpin of a hub wants every route that is in force.
 
 use crate::kernel::monitor::Change;
-use crate::kernel::route::{KernelRoute, Kind, NHRP, TABLE_LOCAL};
+use crate::kernel::route::{KernelRoute, Kind, NHRP, TABLE_LOCAL, TunnelRoute};
 use dmvpn::action::RouteTarget;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -98,6 +98,16 @@ impl Rib {
     pub fn tunnel_match(&self, address: IpAddr) -> Option<IpNet> {
         let (prefix, target) = self.longest(address, |_| true)?;
         matches!(target, RouteTarget::Overlay(_)).then_some(prefix)
+    }
+
+    /// Does the kernel hold this route of ours?
+    #[must_use]
+    pub fn holds(&self, route: &TunnelRoute) -> bool {
+        let same = |r: &KernelRoute| {
+            (r.protocol, r.metric) == (route.protocol, route.metric)
+                && r.hops.iter().any(|h| h.interface == self.interface && h.gateway == Some(route.via))
+        };
+        self.routes.get(&route.prefix).is_some_and(|list| list.iter().any(same))
     }
 
     fn longest(&self, address: IpAddr, admit: impl Fn(&KernelRoute) -> bool) -> Option<(IpNet, RouteTarget)> {

@@ -125,6 +125,8 @@ impl Origin {
 #[derive(Debug, Default)]
 pub struct Wanted {
     routes: BTreeMap<(Origin, IpNet), Entry>,
+    /// What changed since it was last judged.
+    unjudged: BTreeSet<(Origin, IpNet)>,
 }
 
 #[derive(Debug)]
@@ -150,6 +152,7 @@ impl Wanted {
         let entry =
             self.routes.entry((origin, prefix)).or_insert(Entry { via, refused: None, installed: None });
         entry.via = via;
+        self.unjudged.insert((origin, prefix));
     }
 
     /// Does not want it any more. Returns what that means for the kernel.
@@ -178,23 +181,25 @@ impl Wanted {
         gone.into_iter().filter_map(|prefix| self.withdraw(origin, prefix)).collect()
     }
 
-    /// Judges every route again and says what must change in the kernel. `refusal`: why a prefix must not be routed by
-    /// the tunnel, if so.
+    /// Judges what changed, and says what must change in the kernel. `refusal`: why a prefix must not be routed by the
+    /// tunnel, if so.
     pub fn settle(&mut self, refusal: impl Fn(IpNet) -> Option<String>) -> Vec<RouteStep> {
         let mut steps = Vec::new();
-        for ((origin, prefix), entry) in &mut self.routes {
-            let refused = refusal(*prefix);
+        for key in std::mem::take(&mut self.unjudged) {
+            let Some(entry) = self.routes.get_mut(&key) else { continue };
+            let (origin, prefix) = key;
+            let refused = refusal(prefix);
             if refused.is_some() && refused != entry.refused {
                 tracing::warn!(%prefix, via = %entry.via, reason = refused.as_deref(), "route not installed");
             }
             entry.refused = refused;
             match (&entry.refused, entry.installed) {
                 (Some(_), Some(via)) => {
-                    steps.push(RouteStep::Remove(origin.route(*prefix, via)));
+                    steps.push(RouteStep::Remove(origin.route(prefix, via)));
                     entry.installed = None;
                 }
                 (None, installed) if installed != Some(entry.via) => {
-                    steps.push(RouteStep::Add(origin.route(*prefix, entry.via)));
+                    steps.push(RouteStep::Add(origin.route(prefix, entry.via)));
                     entry.installed = Some(entry.via);
                 }
                 _ => {}
@@ -203,11 +208,22 @@ impl Wanted {
         steps
     }
 
+    /// The grounds of judgement changed: every route must be judged again.
+    pub fn doubt(&mut self) {
+        self.unjudged.extend(self.routes.keys());
+    }
+
     /// The interface was made anew and holds no route: everything must be installed again.
     pub fn forget_installed(&mut self) {
         for entry in self.routes.values_mut() {
             entry.installed = None;
         }
+        self.doubt();
+    }
+
+    /// The routes that are installed.
+    pub fn all_installed(&self) -> impl Iterator<Item = TunnelRoute> + '_ {
+        self.routes.iter().filter_map(|((origin, prefix), e)| Some(origin.route(*prefix, e.installed?)))
     }
 
     /// The prefixes of this origin that are installed.
@@ -252,8 +268,10 @@ mod tests {
         wanted.install(Origin::Bgp, net("0.0.0.0/0"), hub());
         let route = Origin::Bgp.route(net("0.0.0.0/0"), hub());
         wanted.settle(|_| None);
+        wanted.doubt();
         assert_eq!(wanted.settle(|_| Some("covers the hub".to_owned())), [RouteStep::Remove(route)]);
         assert_eq!(wanted.list(Origin::Bgp).next().unwrap().2, Some("covers the hub"));
+        wanted.doubt();
         assert_eq!(wanted.settle(|_| None), [RouteStep::Add(route)]);
     }
 

@@ -54,8 +54,13 @@ pub fn refill(standing: &Standing, present: &[(PeerId, Peer)]) -> Vec<Step> {
 pub fn reconcile(standing: &Standing) -> Step {
     Step::Reconcile {
         neighbours: standing.neighbours.iter().map(|(address, peer)| (*address, mac(*peer))).collect(),
-        shortcuts: standing.routes.iter().map(|(prefix, via)| shortcut(*prefix, *via)).collect(),
+        shortcuts: shortcuts(standing).collect(),
     }
+}
+
+/// The shortcut routes that the kernel should hold.
+pub fn shortcuts(standing: &Standing) -> impl Iterator<Item = TunnelRoute> + '_ {
+    standing.routes.iter().map(|(prefix, via)| shortcut(*prefix, *via))
 }
 
 /// Every tunnel address with a direct path, and its peer.

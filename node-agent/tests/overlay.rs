@@ -271,3 +271,33 @@ fn http_get(node: &Node, target: &str) -> Result<String> {
     stream.read_to_string(&mut answer).map_err(Error::io("read metrics"))?;
     Ok(answer)
 }
+
+#[test]
+fn what_somebody_removed_is_put_back() {
+    story("disturbed", |lab| {
+        let overlay = Overlay::build(lab)?;
+        Ping::times(5).run(&overlay.host_a, "10.2.0.10")?;
+        overlay.a.ask().wait_path("10.2.0.10", "shortcut")?;
+        for disturbance in [
+            &["route", "del", "10.0.0.0/8", "dev", "dmvpn0"][..],
+            &["route", "flush", "dev", "dmvpn0", "proto", "191"],
+            &["link", "set", "dmvpn0", "down"],
+            &["addr", "flush", "dev", "dmvpn0"],
+            &["link", "del", "dmvpn0"],
+        ] {
+            overlay.a.node().run("ip", disturbance)?;
+            let what = format!("packets to pass after ip {}", disturbance.join(" "));
+            wait::until(&what, wait::PATIENCE, || {
+                let routes = overlay.a.node().run("ip", &["route", "show", "10.0.0.0/8", "proto", "193"]);
+                let routes = String::from_utf8_lossy(&routes.map_err(|e| e.to_string())?.stdout).into_owned();
+                let report = Ping::times(1).run(&overlay.host_a, "10.2.0.10").map_err(|e| e.to_string())?;
+                if report.complete() && routes.contains("dmvpn0") {
+                    Ok(())
+                } else {
+                    Err(format!("{report} {routes}"))
+                }
+            })?;
+        }
+        Ok(())
+    });
+}

@@ -1,6 +1,6 @@
 //! The engine's side of the loop: making it, feeding it, and having done what it wants.
 
-use super::{Control, HAIRPIN_DEBOUNCE};
+use super::{Control, DEBOUNCE};
 use crate::clock::now;
 use crate::dns::Resolver;
 use crate::executor::Step;
@@ -86,8 +86,8 @@ impl Control {
             self.on_event(event);
         }
         if lasting {
-            self.due.hairpin = self.due.hairpin.min(now() + HAIRPIN_DEBOUNCE);
-            self.settle_routes();
+            self.due.hairpin = self.due.hairpin.min(now() + self.hairpin_pause);
+            self.due.routes = self.due.routes.min(now() + DEBOUNCE);
         }
         self.judge_state();
     }

@@ -1,6 +1,7 @@
 //! The datapath's side of the loop: connecting, filling, what it tells, and what is captured.
 
 use super::{Control, Datapath, RETRY, connect};
+use crate::clock::now;
 use crate::datapath::{self, Connection, Message};
 use crate::executor::Step;
 use dataplane::messages::{ReceivedKind, Request};
@@ -8,6 +9,9 @@ use dmvpn::{Activity, Input};
 use packet::PeerId;
 use rpc::agent::{CapturedPacket, Severity};
 use std::time::Duration;
+
+/// How long after a refusal everything is told again.
+const REFUSED_RETRY: Duration = Duration::from_secs(5);
 
 impl Control {
     pub(super) fn on_connected(&mut self, connection: Result<Connection, datapath::Error>) {
@@ -52,7 +56,9 @@ impl Control {
         // Even when it knows: the interface may have been deleted meanwhile, and this makes it again.
         self.executor.push(Step::Datapath(Request::Configure(settings.clone())));
         self.settings = Some(settings);
-        self.executor.push(Step::Prepare(self.config.kernel_interface(self.underlay)));
+        let interface = self.config.kernel_interface(self.underlay);
+        self.executor.push(Step::Prepare(interface.clone()));
+        self.interface = Some(interface);
     }
 
     pub(super) fn on_message(&mut self, message: Message) {
@@ -78,6 +84,7 @@ impl Control {
                 return self.on_captured(time, peer, outbound, packet);
             }
             Message::Refused { number, error } => {
+                self.due.repair = self.due.repair.min(now() + REFUSED_RETRY);
                 return self.fail(format!("the datapath refused request {number}: {error}"));
             }
         };

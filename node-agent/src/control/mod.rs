@@ -26,7 +26,7 @@ use crate::config::{TunnelConfig, Underlay};
 use crate::datapath::{self, Attachment, Connection, Message, Process};
 use crate::dns::{Resolved, Resolver};
 use crate::events::Events;
-use crate::executor::{Executor, Report, Step};
+use crate::executor::{Executor, Interface, Report, Step};
 use crate::kernel::link::Link;
 use crate::kernel::monitor::{self, Change};
 use crate::kernel::{self, Kernel};
@@ -37,14 +37,14 @@ use dataplane::messages::{HairpinRoute, PeerCounters, Request, TunnelSettings};
 use dmvpn::Tunnel;
 use packet::{Instant, PeerId};
 use rpc::agent::CapturedPacket;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// The hairpin follows the routing table and the peers at this distance.
-const HAIRPIN_DEBOUNCE: Duration = Duration::from_millis(20);
+/// The hairpin, and the guard of routes, follow the routing table and the peers at this distance, at least.
+const DEBOUNCE: Duration = Duration::from_millis(20);
 /// The underlay address is looked at this often; changes of addresses and routes are seen at once.
 const UNDERLAY_INTERVAL: Duration = Duration::from_secs(30);
 /// How long to wait after something failed before it is tried again.
@@ -82,7 +82,10 @@ pub struct Control {
     attachment: Option<Attachment>,
     /// What the datapath was last told.
     settings: Option<TunnelSettings>,
+    /// What the kernel was last told of the interface.
+    interface: Option<Interface>,
     hairpin: Vec<HairpinRoute>,
+    hairpin_pause: Duration,
     capturing: bool,
 
     link: Option<Link>,
@@ -91,6 +94,8 @@ pub struct Control {
     engine: Option<Tunnel>,
     /// Routes that changed before there was an engine are told when there is.
     wanted: Wanted,
+    /// Underlay addresses that no route by the tunnel may cover.
+    guarded: BTreeSet<IpAddr>,
     routing: Option<Routing>,
     /// BGP's neighbours, and when they were told.
     neighbours: (Instant, Vec<rpc::agent::BgpNeighbour>),
@@ -122,13 +127,17 @@ enum Datapath {
 struct Due {
     hairpin: Instant,
     underlay: Instant,
+    routes: Instant,
+    inspection: Instant,
     repair: Instant,
     snapshot: Instant,
 }
 
 impl Due {
     fn next(&self) -> Instant {
-        self.hairpin.min(self.underlay).min(self.repair).min(self.snapshot)
+        [self.hairpin, self.underlay, self.routes, self.inspection, self.repair, self.snapshot]
+            .into_iter()
+            .fold(Instant::NEVER, Instant::min)
     }
 }
 
@@ -164,13 +173,16 @@ impl Control {
             datapath,
             attachment: None,
             settings: None,
+            interface: None,
             hairpin: Vec::new(),
+            hairpin_pause: DEBOUNCE,
             capturing: false,
             link: None,
             rib: Rib::default(),
             rib_known: false,
             engine: None,
             wanted: Wanted::default(),
+            guarded: BTreeSet::new(),
             routing: None,
             neighbours: (start, Vec::new()),
             resolver: None,
@@ -179,6 +191,8 @@ impl Control {
             due: Due {
                 hairpin: Instant::NEVER,
                 underlay: start,
+                routes: Instant::NEVER,
+                inspection: Instant::NEVER,
                 repair: Instant::NEVER,
                 snapshot: Instant::NEVER,
             },
@@ -265,6 +279,15 @@ impl Control {
         if self.due.underlay <= now {
             self.due.underlay = now + UNDERLAY_INTERVAL;
             self.check_underlay().await;
+        }
+        if self.due.routes <= now {
+            self.due.routes = Instant::NEVER;
+            self.wanted.doubt();
+            self.settle_routes();
+        }
+        if self.due.inspection <= now {
+            self.due.inspection = Instant::NEVER;
+            self.inspect();
         }
         if self.due.repair <= now {
             self.due.repair = Instant::NEVER;

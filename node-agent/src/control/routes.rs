@@ -78,13 +78,21 @@ impl Control {
     /// Installs what is wanted and harmless, removes what became harmful.
     pub(super) fn settle_routes(&mut self) {
         let (Some(engine), Some(_)) = (&self.engine, &self.link) else { return };
-        let underlay = standing::underlay(engine.standing());
-        let rib = &self.rib;
+        self.guarded = standing::underlay(engine.standing());
+        self.guarded.extend(engine.hubs().into_iter().filter_map(|h| h.path).map(|p| p.remote));
+        self.guarded.extend(self.config.literal_hubs());
+        let (guarded, rib) = (&self.guarded, &self.rib);
         let steps = self.wanted.settle(|prefix| {
-            guard::captured(prefix, underlay.iter().copied(), rib)
-                .map(|address| format!("it covers {address}, which the tunnel itself needs"))
+            let address = guard::captured(prefix, guarded, rib)?;
+            Some(format!("it covers {address}, which the tunnel itself needs"))
         });
         self.route_steps(steps);
+    }
+
+    /// Does the kernel lack a route of ours? Somebody removed it, or the interface was down.
+    pub(super) fn lacks_routes(&self) -> bool {
+        let shortcuts = self.engine.iter().flat_map(|e| standing::shortcuts(e.standing()));
+        !shortcuts.chain(self.wanted.all_installed()).all(|route| self.rib.holds(&route))
     }
 
     pub(super) fn route_steps(&self, steps: impl IntoIterator<Item = RouteStep>) {

@@ -1,37 +1,62 @@
 //! The kernel's side of the loop: routes that change, the interface, repairs, the hairpin.
 
-use super::{Control, HAIRPIN_DEBOUNCE, RETRY};
+use super::{Control, DEBOUNCE, RETRY};
 use crate::clock::now;
 use crate::executor::{Report, Step};
 use crate::kernel::link::Link;
 use crate::kernel::monitor::Change;
 use crate::kernel::sysctl;
 use crate::rib::Told;
-use crate::{hairpin, standing};
+use crate::{guard, hairpin, standing};
 use dataplane::messages::Request;
 use dmvpn::Input;
+use rpc::agent::Severity;
+use std::time::Duration;
+
+/// How long after something went it is looked whether it should have.
+const INSPECTION_DEBOUNCE: Duration = Duration::from_millis(100);
 
 impl Control {
     pub(super) fn on_kernel(&mut self, change: Change) {
-        if matches!(change, Change::Snapshot(_)) {
-            self.rib_known = true;
-            // A link or an address changed.
-            self.due.underlay = now();
+        let interface = self.link.as_ref().map_or(0, |l| l.index);
+        let foreign = match &change {
+            Change::Snapshot(_) => {
+                self.rib_known = true;
+                // A link or an address changed.
+                self.due.underlay = now();
+                true
+            }
+            Change::Added { route, .. } | Change::Removed(route) => !guard::is_ours(route, interface),
+        };
+        if !matches!(change, Change::Added { .. }) {
+            self.due.inspection = self.due.inspection.min(now() + INSPECTION_DEBOUNCE);
         }
         let told = self.rib.apply(change);
+        if foreign && !told.is_empty() {
+            self.due.routes = self.due.routes.min(now() + DEBOUNCE);
+        }
         self.tell_routes(told);
         self.maybe_fill();
     }
 
-    pub(super) fn tell_routes(&mut self, told: Vec<Told>) {
-        if told.is_empty() {
+    /// Looks whether something of ours is gone that nobody of us removed.
+    pub(super) fn inspect(&mut self) {
+        if !self.executor.is_idle() {
+            self.due.inspection = now() + INSPECTION_DEBOUNCE;
             return;
         }
+        if self.engine.is_some() && self.lacks_routes() {
+            let message = "somebody removed a route of ours, or set the interface down: putting it back";
+            self.events.agent(Severity::Warning, "Disturbed", message);
+            self.repair();
+        }
+    }
+
+    pub(super) fn tell_routes(&mut self, told: Vec<Told>) {
         for (prefix, target) in told {
             self.input(Input::Route { prefix, target });
         }
-        self.due.hairpin = self.due.hairpin.min(now() + HAIRPIN_DEBOUNCE);
-        self.settle_routes();
+        self.due.hairpin = self.due.hairpin.min(now() + self.hairpin_pause);
     }
 
     pub(super) fn on_report(&mut self, report: Report) {
@@ -83,10 +108,13 @@ impl Control {
         if !self.config.is_hub() {
             return;
         }
+        let begin = now();
         let snapshot = hairpin::snapshot(self.rib.in_force(), &standing::direct(engine.standing()));
         if snapshot != self.hairpin {
             self.hairpin.clone_from(&snapshot);
             self.executor.push(Step::Datapath(Request::SetHairpin(snapshot)));
         }
+        // A large table takes a while; no more than a tenth of the time goes into this.
+        self.hairpin_pause = DEBOUNCE.max((now() - begin) * 10);
     }
 }

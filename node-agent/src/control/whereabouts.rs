@@ -4,6 +4,7 @@ use super::Control;
 use crate::clock::now;
 use crate::config::Underlay;
 use crate::dns::Resolved;
+use crate::kernel::link::Link;
 use crate::underlay::Source;
 use dmvpn::{Input, Tunnel};
 use ipnet::IpNet;
@@ -31,9 +32,10 @@ impl Control {
         }
     }
 
-    pub(super) async fn find_underlay(&self) -> Option<Underlay> {
+    pub(super) async fn find_underlay(&mut self) -> Option<Underlay> {
         let links = self.parts.kernel.links().await.ok()?;
         let addresses = self.parts.kernel.addresses().await.ok()?;
+        self.inspect_interface(&links, &addresses);
         let of_interface = |name: &str| {
             let link = links.iter().find(|l| l.name == name && !l.is_tunnel());
             let on_link = |(index, _): &&(u32, IpNet)| link.is_some_and(|l| l.index == *index);
@@ -47,10 +49,27 @@ impl Control {
             }
             source => source.resolve(of_interface)?,
         };
+        // A route by the tunnel must not make the overlay look like its own underlay.
+        if self.config.is_overlay(address) {
+            return None;
+        }
         let holder = addresses.iter().find(|(_, a)| a.addr() == address).map(|(index, _)| *index);
         let mtu = links.iter().find(|l| Some(l.index) == holder);
         let mtu = mtu.map_or(1500, |l| u16::try_from(l.mtu).unwrap_or(u16::MAX));
         Some(Underlay { address, mtu })
+    }
+
+    /// Was the interface deleted, set down or stripped of an address behind our back?
+    fn inspect_interface(&mut self, links: &[Link], addresses: &[(u32, IpNet)]) {
+        let (Some(prepared), Some(wanted)) = (&self.link, &self.interface) else { return };
+        let found = links.iter().find(|l| l.index == prepared.index && l.name == prepared.name);
+        let intact = found.is_some_and(|l| l.up && l.mtu == wanted.mtu)
+            && wanted.addresses.iter().all(|a| addresses.contains(&(prepared.index, *a)));
+        if !intact && self.datapath.is_connected() && self.executor.is_idle() {
+            let message = format!("somebody changed {}: putting it right", wanted.name);
+            self.events.agent(Severity::Warning, "Disturbed", message);
+            self.due.repair = now();
+        }
     }
 
     pub(super) fn on_resolved(&mut self, resolved: Resolved) {
