@@ -2,14 +2,14 @@
 //! and is handed to the next with all that it holds.
 
 use crate::codec::{self, Incoming};
-use crate::messages::{FromDatapath, PROTOCOL_VERSION, Request, ToDatapath};
+use crate::messages::{FromDatapath, PROTOCOL_VERSION, Request, ToDatapath, TunnelSettings};
 use crate::punt::{self, PuntDrain};
 use crate::tunnel::{self, Tunnel};
 use linux_io::poll::{self, Ready};
 use packet::PeerId;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -46,6 +46,61 @@ struct Connection {
 #[derive(Clone, Default)]
 pub struct Server {
     slots: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
+    ports: Ports,
+}
+
+/// Who has which UDP ports. Workers share a port (`SO_REUSEPORT`), so the kernel would let tunnels share one as well, and
+/// each would get some of the other's packets.
+#[derive(Clone, Default)]
+struct Ports(Arc<Mutex<HashMap<String, Binding>>>);
+
+/// Underlay addresses and the UDP port at them.
+type Binding = (Vec<IpAddr>, u16);
+
+impl Ports {
+    /// Notes what a request means for a tunnel's port.
+    ///
+    /// # Errors
+    /// In a person's words: another tunnel has it.
+    fn claim(&self, name: &str, request: &Request) -> Result<(), String> {
+        let mut ports = locked(&self.0);
+        match request {
+            Request::Configure(settings) => {
+                let wanted = binding(settings);
+                if let Some((other, _)) =
+                    ports.iter().find(|(other, has)| *other != name && overlap(has, &wanted))
+                {
+                    return Err(format!("UDP port {} is used by tunnel {other}", settings.udp_port));
+                }
+                ports.insert(name.to_owned(), wanted);
+            }
+            Request::Remove { .. } => {
+                ports.remove(name);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Notes what a tunnel really has, after a request that failed.
+    fn set(&self, name: &str, settings: Option<&TunnelSettings>) {
+        let mut ports = locked(&self.0);
+        match settings {
+            Some(settings) => ports.insert(name.to_owned(), binding(settings)),
+            None => ports.remove(name),
+        };
+    }
+}
+
+fn binding(settings: &TunnelSettings) -> Binding {
+    (settings.bind.clone(), settings.udp_port)
+}
+
+fn overlap((a, port): &Binding, (b, other_port): &Binding) -> bool {
+    let same = |a: &IpAddr, b: &IpAddr| {
+        a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
+    };
+    port == other_port && a.iter().any(|a| b.iter().any(|b| same(a, b)))
 }
 
 /// Why a connection ended.
@@ -175,12 +230,17 @@ impl Server {
                 return Ok(());
             }
             while let Some(message) = incoming.take::<ToDatapath>()? {
-                let removed = matches!(message.request, Request::Remove { .. });
-                let answer = carry_out(&mut tunnel, message);
+                let answer = match self.ports.claim(name, &message.request) {
+                    Ok(()) => {
+                        let answer = carry_out(&mut tunnel, message);
+                        if matches!(answer, FromDatapath::Done { error: Some(_), .. }) {
+                            self.ports.set(name, tunnel.settings());
+                        }
+                        answer
+                    }
+                    Err(taken) => FromDatapath::Done { number: message.number, error: Some(taken) },
+                };
                 codec::append(&mut answers, &answer)?;
-                if removed {
-                    locked(&self.slots).remove(name);
-                }
             }
             tunnel.publish();
             drop(tunnel);
@@ -199,7 +259,7 @@ impl Server {
         }
         let (source, drain) = punt::queues()?;
         let slot = Arc::new(Slot {
-            tunnel: Mutex::new(Tunnel::new(source)),
+            tunnel: Mutex::new(Tunnel::new(name, source)),
             drain: Mutex::new(drain),
             driver: Mutex::new(None),
         });
@@ -384,4 +444,27 @@ fn carry_out(tunnel: &mut Tunnel, message: ToDatapath) -> FromDatapath {
 /// A thread that panicked left nothing half done that matters more than going on.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::settings;
+
+    #[test]
+    fn tunnels_do_not_share_a_port() {
+        let ports = Ports::default();
+        let configure = |bind: &str, udp_port| {
+            let bind = vec![bind.parse().unwrap()];
+            Request::Configure(TunnelSettings { bind, udp_port, ..settings() })
+        };
+        assert_eq!(ports.claim("a", &configure("192.0.2.1", 4754)), Ok(()));
+        assert_eq!(ports.claim("a", &configure("192.0.2.1", 4754)), Ok(()));
+        assert!(ports.claim("b", &configure("192.0.2.1", 4754)).is_err());
+        assert!(ports.claim("b", &configure("0.0.0.0", 4754)).is_err());
+        assert_eq!(ports.claim("b", &configure("::", 4754)), Ok(()));
+        assert_eq!(ports.claim("b", &configure("192.0.2.1", 4755)), Ok(()));
+        assert_eq!(ports.claim("a", &Request::Remove { delete_interface: false }), Ok(()));
+        assert_eq!(ports.claim("b", &configure("0.0.0.0", 4754)), Ok(()));
+    }
 }

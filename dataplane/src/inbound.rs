@@ -78,7 +78,8 @@ pub fn datagrams<T: Tap, U: Underlay>(
         let end = message.start + message.length;
         while start < end {
             let next = (start + message.segment).min(end);
-            let outer = if source == Source::GreV4 { outer_header(&buffer[start..next]) } else { Ok(0) };
+            let outer =
+                if source == Source::GreV4 { outer_header(part(buffer, &(start..next))) } else { Ok(0) };
             match outer {
                 Ok(length) => {
                     datagram(lane, &mut batch, to_kernel, from, buffer, start + length..next);
@@ -106,7 +107,7 @@ fn datagram<T: Tap, U: Underlay>(
     buffer: &mut [u8],
     at: Range<usize>,
 ) {
-    let Ok((header, payload)) = gre::decode(&buffer[at.clone()]) else {
+    let Ok((header, payload)) = gre::decode(part(buffer, &at)) else {
         lane.stats.count(Counter::DropBadGre);
         return;
     };
@@ -152,12 +153,12 @@ fn inner<T: Tap, U: Underlay>(
     at: Range<usize>,
 ) {
     let tables = batch.tables;
-    let Ok(ip) = Ip::parse(&buffer[at.clone()]) else {
+    let Ok(ip) = Ip::parse(part(buffer, &at)) else {
         lane.stats.count(Counter::DropBadInner);
         return;
     };
     let at = at.start..at.start + ip.total_len;
-    let packet = &mut buffer[at.clone()];
+    let Some(packet) = buffer.get_mut(at.clone()) else { return };
     if probe::maybe(packet) && probed(lane, tables, from.path, packet) {
         return;
     }
@@ -197,7 +198,7 @@ fn inner<T: Tap, U: Underlay>(
         Way::Kernel if vnet == vnet::Header::NONE => to_kernel.packet(lane, row.mac, buffer, at),
         Way::Kernel => {
             to_kernel.flush(lane, buffer);
-            let packet = &buffer[at];
+            let packet = part(buffer, &at);
             let (head, ethernet) = (partial::in_frame(&vnet).encode(), ethernet(row.mac, packet));
             lane.write(&[IoSlice::new(&head), IoSlice::new(&ethernet), IoSlice::new(packet)]);
         }
@@ -268,7 +269,7 @@ impl ToKernel {
             self.flush(lane, buffer);
             self.from = from;
         }
-        let packet = &buffer[at.clone()];
+        let packet = part(buffer, &at);
         let header = ethernet(from, packet);
         let piece = match self.coalescer.offer(&header, packet) {
             Some(piece) => piece,
@@ -290,12 +291,18 @@ impl ToKernel {
         let (head, rest) = slices.split_at_mut(1);
         head[0] = IoSlice::new(self.coalescer.finish());
         for (slice, piece) in rest.iter_mut().zip(&self.pieces) {
-            *slice = IoSlice::new(buffer.get(piece.clone()).unwrap_or_default());
+            *slice = IoSlice::new(part(buffer, piece));
         }
         let count = 1 + self.pieces.len().min(rest.len());
         lane.write(&slices[..count]);
         self.pieces.clear();
     }
+}
+
+/// What lies there; nothing, if it is outside.
+#[inline]
+fn part<'b>(buffer: &'b [u8], at: &Range<usize>) -> &'b [u8] {
+    buffer.get(at.clone()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -448,6 +455,33 @@ mod tests {
         let reasons = [Counter::DropBadGre, Counter::DropProtocol, Counter::DropBadInner];
         assert_eq!(reasons.map(|r| bench.count(r)), [2, 1, 3]);
         assert_eq!(bench.delivered(), []);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_datagram_panics(
+            mut octets in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            like in 0..4u8, segment in 1..200usize, tos: u8,
+        ) {
+            // Mostly something that passes the first gates.
+            let head: &[u8] = match like {
+                0 => &[],
+                1 => &[0x20, 0, 0x08, 0, 0, 0, 0, 42, 0x45, 0],
+                2 => &[0x20, 0, 0x86, 0xdd, 0, 0, 0, 42, 0x60],
+                _ => &[0x45, 0, 0, 0, 0, 0, 0, 0, 0, 47, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 8, 0, 0, 0, 0, 42, 0x45],
+            };
+            let length = octets.len().min(head.len());
+            octets[..length].copy_from_slice(&head[..length]);
+            let mut bench = Bench::new();
+            let prefix = "0.0.0.0/0".parse().unwrap();
+            bench.tables.set_hairpin(&[HairpinRoute { prefix, peer: Some(id(2)) }]);
+            for path in [path(1), Path::gre(path(1).remote)] {
+                let row = Peer { receive: vec![path], ..peer(1) };
+                bench.tables.set_peer(id(1), row, 1);
+                bench.datagrams(path, tos, &mut octets, segment);
+            }
+            bench.read(&octets);
+        }
     }
 
     #[test]

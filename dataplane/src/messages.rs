@@ -69,7 +69,7 @@ pub enum Request {
 /// One tunnel as the datapath needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelSettings {
-    /// Interface name, at most 15 octets.
+    /// Interface name, at most 15 octets; equals the tunnel's.
     pub interface: String,
     /// Worker threads: a TAP queue and a UDP socket each. At least 1.
     pub workers: u16,
@@ -158,7 +158,8 @@ pub enum FromDatapath {
         /// Its first octets, at most 128.
         head: Vec<u8>,
     },
-    /// Peers that moved packets since last told; every 100 ms, only those that did.
+    /// Peers that moved packets since last told, and how many: (peer, inner packets sent to it, inner packets received
+    /// from it). Every 100 ms, only those that did.
     Activity(Vec<(PeerId, u64, u64)>),
     /// Answer to `GetCounters`.
     Counters {

@@ -47,6 +47,8 @@ pub enum Error {
 
 /// See the module.
 pub struct Tunnel {
+    /// Also that of its interface.
+    name: String,
     settings: Option<TunnelSettings>,
     tables: Tables,
     published: Published,
@@ -65,8 +67,9 @@ pub struct Tunnel {
 impl Tunnel {
     /// A tunnel that is not configured yet.
     #[must_use]
-    pub fn new(punts: PuntSource) -> Self {
+    pub fn new(name: &str, punts: PuntSource) -> Self {
         Self {
+            name: name.to_owned(),
             settings: None,
             tables: Tables::default(),
             published: Published::default(),
@@ -110,10 +113,8 @@ impl Tunnel {
     /// [`Error::Settings`], or what the kernel refused.
     pub fn configure(&mut self, settings: TunnelSettings) -> Result<(), Error> {
         validate(&settings)?;
-        if let Some(old) = &self.settings
-            && old.interface != settings.interface
-        {
-            return Err(Error::Settings("an interface can't be renamed: remove the tunnel first"));
+        if settings.interface != self.name {
+            return Err(Error::Settings("a tunnel's interface has the tunnel's name"));
         }
         self.open_queues(&settings)?;
         let link = |s: &TunnelSettings| (s.interface.clone(), s.mtu);
@@ -284,7 +285,8 @@ impl Tunnel {
         self.tables.peers.iter().map(|row| (row.id, row.counters()))
     }
 
-    /// Closes the queues and sockets, and deletes the interface if that is wanted.
+    /// Closes the queues and sockets and forgets peers and checkpoint; deletes the interface if that is wanted, also one
+    /// that a datapath before this one left.
     ///
     /// # Errors
     /// What the kernel says.
@@ -292,10 +294,13 @@ impl Tunnel {
         self.workers.clear();
         self.sockets.clear();
         self.taps.clear();
-        if let Some(settings) = self.settings.take()
-            && delete_interface
-        {
-            link::delete(&settings.interface)?;
+        self.settings = None;
+        self.checkpoint = None;
+        self.tables = Tables::default();
+        self.changed = true;
+        if delete_interface {
+            // Opening tells whether it is an interface of ours; it goes with its last queue, which this is.
+            TapQueue::open(&self.name)?.release()?;
         }
         Ok(())
     }

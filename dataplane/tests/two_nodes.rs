@@ -189,6 +189,8 @@ fn a_removed_tunnel_leaves_its_interface_only_if_told() {
     pair.left.run("ip link show dmvpn0");
     pair.b.agent.ask(Request::Remove { delete_interface: true });
     assert!(!pair.right.try_run("ip link show dmvpn0"));
+    pair.b.agent.ask(Request::Configure(settings(RIGHT, "192.0.2.2")));
+    pair.right.run("ip link show dmvpn0");
     // The kept one is taken up again.
     pair.a.reconnect();
     pair.a.agent.ask(Request::Configure(settings(LEFT, "192.0.2.1")));

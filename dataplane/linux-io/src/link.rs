@@ -28,24 +28,13 @@ pub fn configure(name: &str, settings: LinkSettings) -> io::Result<()> {
     let mut limits = Vec::new();
     attribute(&mut limits, IFLA_GSO_MAX_SIZE, &GSO_MAX_SIZE.to_ne_bytes());
     attribute(&mut limits, IFLA_GSO_MAX_SEGS, &GSO_MAX_SEGMENTS.to_ne_bytes());
-    if let Err(error) = request(libc::RTM_NEWLINK, name, &limits) {
+    if let Err(error) = change(name, &limits) {
         tracing::info!(interface = name, %error, "super-frames can't be limited; some need two sends");
     }
     let mut basics = Vec::new();
     attribute(&mut basics, libc::IFLA_MTU, &u32::from(settings.mtu).to_ne_bytes());
     attribute(&mut basics, libc::IFLA_ADDRESS, &settings.mac);
-    request(libc::RTM_NEWLINK, name, &basics)
-}
-
-/// Deletes the interface `name`.
-///
-/// # Errors
-/// What the kernel says; one that is gone already is no error.
-pub fn delete(name: &str) -> io::Result<()> {
-    match request(libc::RTM_DELLINK, name, &[]) {
-        Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-        other => other,
-    }
+    change(name, &basics)
 }
 
 const IFLA_GSO_MAX_SEGS: u16 = 40;
@@ -54,12 +43,12 @@ const IFLA_GSO_MAX_SIZE: u16 = 41;
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
 
-/// Sends one request about a link and waits for its acknowledgement.
-fn request(kind: u16, name: &str, attributes: &[u8]) -> io::Result<()> {
+/// Changes these attributes of a link and waits for the acknowledgement.
+fn change(name: &str, attributes: &[u8]) -> io::Result<()> {
     let mut message = Vec::with_capacity(128);
     // struct nlmsghdr: length, type, flags, sequence number, port
     message.extend_from_slice(&0u32.to_ne_bytes());
-    message.extend_from_slice(&kind.to_ne_bytes());
+    message.extend_from_slice(&libc::RTM_NEWLINK.to_ne_bytes());
     message.extend_from_slice(&((libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16).to_ne_bytes());
     message.extend_from_slice(&1u32.to_ne_bytes());
     message.extend_from_slice(&0u32.to_ne_bytes());

@@ -28,9 +28,10 @@ pub fn wait(
     timeout: Option<Duration>,
 ) -> io::Result<()> {
     let count = descriptors.len().min(ready.len());
+    let Some(first) = descriptors.first() else { return Ok(()) };
     let mut sets: [PollFd<'_>; MAX_DESCRIPTORS] = std::array::from_fn(|i| {
         // Unused entries name a descriptor too, for want of an empty one, and are not passed on.
-        PollFd::from_borrowed_fd(descriptors[if i < count { i } else { 0 }], PollFlags::IN)
+        PollFd::from_borrowed_fd(*descriptors.get(i).unwrap_or(first), PollFlags::IN)
     });
     let timeout = timeout.map(|t| Timespec {
         tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),

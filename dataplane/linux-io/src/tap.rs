@@ -18,7 +18,7 @@ pub struct TapQueue {
 
 impl TapQueue {
     /// Opens one more queue of the interface `name`, which is made if it is not there and then stays until
-    /// [`crate::link::delete`]. At most 256 queues; a queue belongs to the network namespace it was opened in.
+    /// it is [released](Self::release). At most 256 queues; a queue belongs to the network namespace it was opened in.
     ///
     /// # Errors
     /// What the kernel says: no `/dev/net/tun`, no permission, a name that is too long or taken by another kind
