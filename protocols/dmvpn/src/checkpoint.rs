@@ -1,6 +1,6 @@
 //! What survives a restart of the process: everything but the kernel's routes, which are told anew.
 
-use crate::config::Config;
+use crate::config::{Config, Phase};
 use crate::hub::Hubs;
 use crate::outside::{Outside, Standing};
 use crate::peer::Peer;
@@ -35,6 +35,7 @@ struct Checkpoint<'a> {
     version: u32,
     identity: Cow<'a, str>,
     addresses: Cow<'a, [IpAddr]>,
+    nbma_address: IpAddr,
     next_probe: u64,
     slots: Cow<'a, Slots>,
     peers: Vec<Cow<'a, Peer>>,
@@ -54,6 +55,7 @@ impl Tunnel {
             version: VERSION,
             identity: Cow::Borrowed(&self.config.identity),
             addresses: Cow::Borrowed(&self.config.addresses),
+            nbma_address: self.config.nbma_address,
             next_probe: self.next_probe,
             slots: Cow::Borrowed(&self.peers.slots),
             peers: self.peers.iter().map(Cow::Borrowed).collect(),
@@ -88,7 +90,8 @@ impl Tunnel {
         let mut random = StdRng::from_seed(seed);
         let mut node_seed = [0; 32];
         random.fill_bytes(&mut node_seed);
-        let node = Node::restore(station(&config), old.node, node_seed);
+        let station = nhrp::Config { nbma_address: old.nbma_address, ..station(&config) };
+        let node = Node::restore(station, old.node, node_seed);
         let mut tunnel = Self::around(config, node, random);
         tunnel.next_probe = old.next_probe;
         tunnel.hubs = old.hubs.into_owned();
@@ -104,9 +107,14 @@ impl Tunnel {
         }
         tunnel.retime_all(now);
         tunnel.multicast_changed();
-        // What was configured meanwhile.
+        // What was changed meanwhile.
         let config = tunnel.config.clone();
-        tunnel.apply_peers(now, &config);
+        tunnel.config.nbma_address = old.nbma_address;
+        tunnel.underlay_changed(now, config.nbma_address);
+        if config.phase == Phase::One {
+            tunnel.clear_shortcuts(now, None);
+        }
+        tunnel.apply_peers(now, &config, &[]);
         tunnel.settle(now);
         Ok(tunnel)
     }

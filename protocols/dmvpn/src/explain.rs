@@ -204,8 +204,10 @@ impl Tunnel {
         let peer = self.peers.get(id)?;
         let path = peer.direct()?;
         let since = match peer.reach() {
-            Reach::Direct { since, .. } | Reach::Given { since, .. } | Reach::Probing { since, .. } => since,
-            Reach::Listening => now,
+            Reach::Direct { since, .. }
+            | Reach::Given { since, .. }
+            | Reach::Probing { since, .. }
+            | Reach::Listening { since } => since,
         };
         let carries = self.outside.standing.by_hub.and_then(|id| self.peers.get(id)?.hub);
         Some(Way::Direct {
@@ -233,7 +235,7 @@ impl Tunnel {
                 (PeerState::Down(format!("{path} does not answer")), since)
             }
             Reach::Probing { since, .. } => (PeerState::Probing, since),
-            Reach::Listening => (resting().map_or(PeerState::Listening, PeerState::Down), Instant::ZERO),
+            Reach::Listening { since } => (resting().map_or(PeerState::Listening, PeerState::Down), since),
         };
         PeerView {
             id: p.id,

@@ -85,7 +85,7 @@ enum Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reach {
     /// By the hub; packets from it are accepted.
-    Listening,
+    Listening { since: Instant },
     /// By the hub, while candidates are tried.
     Probing { since: Instant, proven: Option<Instant> },
     /// By a path that has proven itself.
@@ -132,7 +132,7 @@ impl Peer {
             registrations: Vec::new(),
             fixed: false,
             candidates: Vec::new(),
-            reach: Reach::Listening,
+            reach: Reach::Listening { since: now },
             receive_until: now + DRAIN,
             sent: Instant::ZERO,
             received: Instant::ZERO,
@@ -261,7 +261,7 @@ impl Peer {
 
     /// Starts to prove a direct path, unless there is one, or an attempt is under way.
     pub(crate) fn begin(&mut self, now: Instant) {
-        if self.reach == Reach::Listening {
+        if matches!(self.reach, Reach::Listening { .. }) {
             self.reach = Reach::Probing { since: now, proven: None };
             self.restart_probes();
         }
@@ -269,7 +269,7 @@ impl Peer {
 
     /// By the hub again; what it still sends directly is accepted.
     pub(crate) fn listen(&mut self, now: Instant) {
-        self.reach = Reach::Listening;
+        self.reach = Reach::Listening { since: now };
         self.heard = false;
         self.receive_until = self.receive_until.max(now + DRAIN);
     }
@@ -364,15 +364,15 @@ impl Peer {
             }
             Reach::Direct { path, .. } => self.lost_at(path),
             Reach::Given { path, alive: true, .. } if self.hub.is_some() => self.lost_at(path),
-            Reach::Listening if !self.has_role() => self.receive_until.max(self.received + DRAIN),
-            Reach::Listening | Reach::Given { .. } => Instant::NEVER,
+            Reach::Listening { .. } if !self.has_role() => self.receive_until.max(self.received + DRAIN),
+            Reach::Listening { .. } | Reach::Given { .. } => Instant::NEVER,
         };
         wake.min(decides)
     }
 
     /// Is there nothing left to receive?
     pub(crate) fn is_over(&self, now: Instant) -> bool {
-        self.reach == Reach::Listening
+        matches!(self.reach, Reach::Listening { .. })
             && !self.has_role()
             && now >= self.receive_until
             && now.since(self.received) >= DRAIN
@@ -383,7 +383,7 @@ impl Peer {
     /// What the probes say now; changes the state accordingly.
     fn judge(&mut self, now: Instant) -> Option<Verdict> {
         match self.reach {
-            Reach::Listening => None,
+            Reach::Listening { .. } => None,
             Reach::Probing { since, proven } => {
                 let mut usable = self.candidates.iter().filter(|c| c.retires.is_none());
                 let waited = proven.is_some_and(|p| now >= p + GRACE);
@@ -458,7 +458,7 @@ impl Peer {
     fn pace(&self, now: Instant, index: usize) -> Option<Pace> {
         let c = self.candidates.get(index).filter(|c| c.retires.is_none())?;
         match self.reach {
-            Reach::Listening => None,
+            Reach::Listening { .. } => None,
             Reach::Probing { since, .. } if now.since(since) < Duration::from_secs(1) => {
                 Some(Pace::steady(FORMING))
             }

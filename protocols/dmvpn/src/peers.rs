@@ -69,7 +69,10 @@ impl Peers {
         if self.table.len() < MAX_SPOKES || spokes().count() < MAX_SPOKES {
             return None;
         }
-        spokes().filter(|p| p.reach() == Reach::Listening).min_by_key(|p| p.receive_until).map(|p| p.id)
+        spokes()
+            .filter(|p| matches!(p.reach(), Reach::Listening { .. }))
+            .min_by_key(|p| p.receive_until)
+            .map(|p| p.id)
     }
 
     pub(crate) fn remove(&mut self, now: Instant, id: PeerId) {

@@ -1,6 +1,6 @@
 //! A changed configuration, applied without touching what did not change.
 
-use crate::config::{Config, Phase};
+use crate::config::{Config, Phase, StaticPeer};
 use crate::tunnel::{Tunnel, station};
 use claims::Policy;
 use nhrp::Node;
@@ -22,7 +22,9 @@ impl Tunnel {
         if (&before.networks, &before.admission) != (&config.networks, &config.admission) {
             self.policy = Policy::new(config.networks.clone(), config.admission.clone());
         }
-        if station(&before) != station(&config) {
+        self.settle(now);
+        let old = nhrp::Config { nbma_address: config.nbma_address, ..station(&before) };
+        if old != station(&config) {
             let seed = self.seed();
             let checkpoint = self.node.checkpoint();
             self.node = Node::restore(station(&config), checkpoint, seed);
@@ -31,7 +33,8 @@ impl Tunnel {
             self.clear_shortcuts(now, None);
         }
         self.own_routes();
-        self.apply_peers(now, &config);
+        self.apply_peers(now, &config, &before.static_peers);
+        self.retime_all(now);
         for id in self.peers.ids() {
             self.touch(now, id);
         }
@@ -46,8 +49,9 @@ impl Tunnel {
             || self.config.udp_port != config.udp_port
     }
 
-    /// Hubs and static peers as configured: gone ones go, changed ones change, new ones come.
-    pub(crate) fn apply_peers(&mut self, now: Instant, config: &Config) {
+    /// Hubs and static peers as configured: gone ones go, changed ones change, new ones come. Static peers in `known`
+    /// are as they were.
+    pub(crate) fn apply_peers(&mut self, now: Instant, config: &Config, known: &[StaticPeer]) {
         let gone: Vec<_> =
             self.hubs.iter().map(|h| h.id).filter(|id| config.hubs.iter().all(|c| c.id != *id)).collect();
         gone.into_iter().for_each(|id| self.remove_hub(now, id));
@@ -64,7 +68,7 @@ impl Tunnel {
                 self.remove_static(now, address);
             }
         }
-        for peer in &config.static_peers {
+        for peer in config.static_peers.iter().filter(|peer| !known.contains(peer)) {
             self.add_static(now, peer);
         }
     }

@@ -101,6 +101,13 @@ impl Tunnel {
         }
         self.touch(now, id);
         self.outside.set_neighbour(address, Some(id));
+        let routed = |prefix: &IpNet| self.shortcuts.iter().any(|s| s.prefix == *prefix);
+        let gone: Vec<IpNet> = self
+            .routes_via(address)
+            .into_iter()
+            .filter(|prefix| !peer.prefixes.contains(prefix) && !routed(prefix))
+            .collect();
+        gone.into_iter().for_each(|prefix| self.outside.remove_route(prefix, address));
         let mut prefixes = Vec::new();
         for prefix in &peer.prefixes {
             match self.recursion(*prefix, &[peer.path]) {
@@ -142,16 +149,12 @@ impl Tunnel {
     }
 
     fn remove_routes_via(&mut self, address: IpAddr) {
-        let routes: Vec<IpNet> = self
-            .outside
-            .standing
-            .routes
-            .iter()
-            .filter(|(_, via)| **via == address)
-            .map(|(p, _)| *p)
-            .collect();
-        for prefix in routes {
+        for prefix in self.routes_via(address) {
             self.outside.remove_route(prefix, address);
         }
+    }
+
+    fn routes_via(&self, address: IpAddr) -> Vec<IpNet> {
+        self.outside.standing.routes.iter().filter(|(_, via)| **via == address).map(|(p, _)| *p).collect()
     }
 }

@@ -432,6 +432,9 @@ impl Tunnel {
             Some(Shortcut { state: State::Up { leg: old, next }, .. }) => {
                 if (old.peer, old.via) == (leg.peer, leg.via) {
                     (*old, *next) = (leg, None);
+                    if let Some(replaced) = replaces {
+                        self.forget(now, replaced);
+                    }
                 } else {
                     *next = Some(leg);
                 }

@@ -1,5 +1,8 @@
 //! The engine, driven by virtual time: registration, phases, failover, NATs, restarts.
 
+mod chained;
+mod dual_stack;
+mod foreign;
 mod hubs;
 mod moving;
 mod nat;

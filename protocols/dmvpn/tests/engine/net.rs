@@ -94,6 +94,10 @@ pub(crate) struct Site {
     pub(crate) dropped: Vec<(u64, String)>,
     /// Answers probes and forwards; false: as if its power were off.
     pub(crate) on: bool,
+    /// A router without our software: raw GRE only, no vendor extension, pings answered by its kernel.
+    pub(crate) foreign: bool,
+    /// It answers no probe.
+    pub(crate) mute: bool,
     activity: BTreeMap<PeerId, (u64, u64)>,
     asked: HashMap<IpAddr, Instant>,
     stale: HashSet<IpAddr>,
@@ -172,11 +176,29 @@ impl Net {
         }
     }
 
+    /// A router without our software.
+    pub(crate) fn add_foreign(&mut self, mut config: Config, routes: &[(&str, RouteTarget)]) -> usize {
+        for hub in &mut config.hubs {
+            hub.paths = hub.paths.iter().map(|p| Path::gre(p.remote)).collect();
+        }
+        self.add_with(config, routes, None, true)
+    }
+
     pub(crate) fn add(
         &mut self,
         config: Config,
         routes: &[(&str, RouteTarget)],
         nat: Option<usize>,
+    ) -> usize {
+        self.add_with(config, routes, nat, false)
+    }
+
+    fn add_with(
+        &mut self,
+        config: Config,
+        routes: &[(&str, RouteTarget)],
+        nat: Option<usize>,
+        foreign: bool,
     ) -> usize {
         let seed = [self.sites.len() as u8 + 1; 32];
         let tunnel = Tunnel::new(config.clone(), seed, self.now, 1);
@@ -193,12 +215,21 @@ impl Net {
             arrived: vec![],
             dropped: vec![],
             on: true,
+            foreign,
+            mute: false,
             activity: BTreeMap::new(),
             asked: HashMap::new(),
             stale: HashSet::new(),
         };
         self.sites.push(site);
         let at = self.sites.len() - 1;
+        let config = self.sites[at].config.clone();
+        for network in &config.networks {
+            self.route(at, &network.to_string(), Some(RouteTarget::Overlay(None)));
+        }
+        for address in &config.addresses {
+            self.route(at, &IpNet::from(*address).to_string(), Some(RouteTarget::Local));
+        }
         for (prefix, target) in routes {
             self.route(at, prefix, Some(*target));
         }
@@ -267,7 +298,11 @@ impl Net {
 
     fn transmit(&mut self, at: usize, to: Path, protocol: u16, payload: Vec<u8>) {
         let site = &self.sites[at];
-        let mut from = Path::udp(site.address, PORT);
+        let payload = if site.foreign && protocol == GRE_NHRP { without_vendor(&payload) } else { payload };
+        let mut from = match to.port() {
+            Some(_) => Path::udp(site.address, PORT),
+            None => Path::gre(site.address),
+        };
         // Neighbours behind one NAT reach each other's private addresses.
         let private =
             self.sites.iter().any(|s| s.nat.is_some() && s.nat == site.nat && s.address == to.remote);
@@ -298,11 +333,13 @@ impl Net {
                 return; // A private address is not routed in the world.
             }
         }
-        let Some(at) = self.sites.iter().position(|s| s.address == to.remote && to.port() == Some(PORT))
+        let Some(at) =
+            self.sites.iter().position(|s| s.address == to.remote && to.port().is_none_or(|p| p == PORT))
         else {
             return;
         };
-        if self.sites[at].on {
+        let site = &self.sites[at];
+        if site.on && !(site.foreign && to.port().is_some()) {
             self.receive(at, wire.from, wire.protocol, wire.payload);
         }
     }
@@ -311,15 +348,21 @@ impl Net {
     fn receive(&mut self, at: usize, path: Path, protocol: u16, payload: Vec<u8>) {
         let now = self.now;
         if protocol == GRE_NHRP {
+            let payload = if self.sites[at].foreign { without_vendor(&payload) } else { payload };
             self.sites[at].tunnel.handle_input(now, Input::Nhrp { path, payload });
             return self.drain(at);
         }
         let site = &mut self.sites[at];
         let peer = site.applied.peers.iter().find(|(_, row)| row.receive.contains(&path));
         let peer = peer.map(|(id, row)| (*id, row.clone()));
-        if let Some(probe) = Probe::parse(&payload) {
-            if !site.config.addresses.contains(&probe.destination) {
+        let ours = |p: &Probe| site.config.addresses.contains(&p.destination);
+        if let Some(probe) = Probe::parse(&payload).filter(ours) {
+            if site.mute {
                 return;
+            }
+            if probe.kind == Kind::Request && site.foreign {
+                // Its kernel answers by whatever way it has.
+                return self.forward(at, None, probe.source, probe.reply().to_vec(), 0);
             }
             if probe.kind == Kind::Request && peer.is_some() {
                 return self.transmit(at, path, protocol, probe.reply().to_vec());
@@ -327,12 +370,15 @@ impl Net {
             site.tunnel.handle_input(now, Input::Echo { path, packet: payload });
             return self.drain(at);
         }
-        let number = u64::from_be_bytes(payload[20..28].try_into().unwrap());
+        let (source, destination, body) = match payload[0] >> 4 {
+            4 => (v4(&payload[12..16]), v4(&payload[16..20]), &payload[20..28]),
+            _ => (v6(&payload[8..24]), v6(&payload[24..40]), &payload[40..48]),
+        };
+        let number = u64::from_be_bytes(body.try_into().unwrap());
         let Some((from, row)) = peer else {
             return site.dropped.push((number, format!("unknown peer {path}")));
         };
         site.activity.entry(from).or_default().1 += 1;
-        let (source, destination) = (v4(&payload[12..16]), v4(&payload[16..20]));
         if let SourceCheck::Only(sources) = &row.sources
             && !sources.iter().any(|n| n.contains(&source))
         {
@@ -344,10 +390,15 @@ impl Net {
     /// A host of the site sends a packet. Returns its number.
     pub(crate) fn send(&mut self, at: usize, source: &str, destination: &str) -> u64 {
         self.number += 1;
-        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+        let mut packet = match ip(source) {
+            IpAddr::V4(_) => vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0],
+            IpAddr::V6(_) => vec![0x60, 0, 0, 0, 0, 8, 17, 64],
+        };
         for address in [ip(source), ip(destination)] {
-            let IpAddr::V4(a) = address else { panic!() };
-            packet.extend(a.octets());
+            match address {
+                IpAddr::V4(a) => packet.extend(a.octets()),
+                IpAddr::V6(a) => packet.extend(a.octets()),
+            }
         }
         packet.extend(self.number.to_be_bytes());
         self.forward(at, None, ip(destination), packet, self.number);
@@ -533,6 +584,18 @@ impl Net {
     pub(crate) fn row_of(&self, at: usize, address: &str) -> Option<&PeerEntry> {
         self.sites[at].applied.peers.values().find(|row| row.addresses.contains(&ip(address)))
     }
+}
+
+/// A message as a router sends it, or understands it, that knows nothing of our extension.
+fn without_vendor(message: &[u8]) -> Vec<u8> {
+    let mut packet = nhrp::packet::Packet::decode(message).unwrap();
+    packet.extensions.retain(|e| e.kind != nhrp::extension::ExtensionType::VENDOR);
+    packet.encode(0).unwrap()
+}
+
+fn v6(octets: &[u8]) -> IpAddr {
+    let octets: [u8; 16] = octets.try_into().unwrap();
+    octets.into()
 }
 
 fn v4(octets: &[u8]) -> IpAddr {
