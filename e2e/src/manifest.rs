@@ -79,10 +79,13 @@ impl Manifest {
         self.with(json!({"nhrp": {"authenticationSecret": "nhrp-key"}}))
     }
 
-    /// The file's text. JSON is YAML.
+    /// The file's text.
     #[must_use]
     pub fn text(&self) -> String {
-        std::iter::once(&self.object).chain(&self.others).map(|o| format!("---\n{o:#}\n")).collect()
+        // JSON is YAML, should the pretty form ever fail.
+        let yaml = |object| serde_saphyr::to_string(object).unwrap_or_else(|_| format!("{object:#}\n"));
+        let documents: Vec<String> = std::iter::once(&self.object).chain(&self.others).map(yaml).collect();
+        documents.join("---\n")
     }
 }
 
