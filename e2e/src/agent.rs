@@ -56,7 +56,10 @@ impl Agent {
             fs::create_dir_all(&path).map_err(Error::io(format!("make {}", path.display())))?;
         }
         let (log, shown) = (directory.join("agent.log"), node.name().to_owned());
-        lab.on_failure(move || print_tail(&shown, &log));
+        lab.on_failure(move |folder| {
+            print_tail(&shown, &log);
+            let _ = fs::copy(&log, folder.join(format!("{shown}.log")));
+        });
         Ok(Self {
             node: node.clone(),
             name: name.to_owned(),

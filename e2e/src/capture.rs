@@ -55,11 +55,11 @@ pub struct Packet {
 pub struct Capture {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    /// The same moment on the clock of timestamps and on ours.
-    origin: (SystemTime, Instant),
 }
 
 struct Shared {
+    /// The same moment on the clock of timestamps and on ours.
+    origin: (SystemTime, Instant),
     frames: Mutex<Vec<Frame>>,
     /// Every frame until this moment, in nanoseconds since the capture began, is in `frames`.
     complete: AtomicU64,
@@ -79,17 +79,26 @@ impl Capture {
             wanted.push((index, Arc::from(*name)));
         }
         let fd = node.namespace().enter(|| open(&wanted))??;
+        let origin = (SystemTime::now(), Instant::now());
         let shared = Arc::new(Shared {
+            origin,
             frames: Mutex::default(),
             complete: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
-        let origin = (SystemTime::now(), Instant::now());
+        let (kept, name) = (Arc::clone(&shared), format!("{}-{}.pcap", node.name(), interfaces.join("-")));
+        node.on_failure(move |folder| {
+            let path = folder.join(&name);
+            match kept.save(&path) {
+                Ok(()) => eprintln!("---- captured packets are in {}", path.display()),
+                Err(e) => eprintln!("---- {e}"),
+            }
+        });
         let thread = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || receive(&fd, &wanted, origin, &shared))
         };
-        Ok(Self { shared, thread: Some(thread), origin })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// The frames so far.
@@ -137,27 +146,34 @@ impl Capture {
 
     /// Writes the frames so far for Wireshark.
     pub fn save(&self, path: &Path) -> Result {
+        drop(self.lock());
+        self.shared.save(path)
+    }
+
+    /// The frames, with every one that passed before this call.
+    fn lock(&self) -> MutexGuard<'_, Vec<Frame>> {
+        let called = nanos_since(self.shared.origin.1);
+        let give_up = Instant::now() + Duration::from_secs(2);
+        while self.shared.complete.load(Ordering::Acquire) < called && Instant::now() < give_up {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.shared.frames.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn save(&self, path: &Path) -> Result {
         let doing = || format!("write {}", path.display());
         let file = File::create(path).map_err(Error::io(doing()))?;
         let failed = |e: pcap_file::PcapError| Error::other(format!("{}: {e}", doing()));
         let mut writer = PcapWriter::new(BufWriter::new(file)).map_err(failed)?;
-        for frame in self.lock().iter() {
+        for frame in self.frames.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let time = self.origin.0 + frame.at.saturating_duration_since(self.origin.1);
             let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
             let length = u32::try_from(frame.length).unwrap_or(u32::MAX);
             writer.write_packet(&PcapPacket::new(time, length, &frame.data)).map_err(failed)?;
         }
         Ok(())
-    }
-
-    /// The frames, with every one that passed before this call.
-    fn lock(&self) -> MutexGuard<'_, Vec<Frame>> {
-        let called = nanos_since(self.origin.1);
-        let give_up = Instant::now() + Duration::from_secs(2);
-        while self.shared.complete.load(Ordering::Acquire) < called && Instant::now() < give_up {
-            thread::sleep(Duration::from_millis(1));
-        }
-        self.shared.frames.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -100,6 +100,19 @@ impl Plan {
         self.tuned(|m| m.phase(phase).with(summaries))
     }
 
+    /// Routes by hand in place of BGP: a spoke's whole way is the first hub, hub 1 knows spokes 1 to 3.
+    #[must_use]
+    pub fn without_bgp(self) -> Self {
+        let is_hub = self.tunnel.starts_with("10.200.0.");
+        let to_spokes: Vec<_> =
+            (1..=3).map(|n| (format!("10.{n}.0.0/24"), format!("10.200.16.{n}"))).collect();
+        let to_spokes: Vec<_> =
+            to_spokes.iter().map(|(prefix, via)| (prefix.as_str(), via.as_str())).collect();
+        let routes = if is_hub { to_spokes } else { vec![("10.0.0.0/8", "10.200.0.1")] };
+        let lan = format!("{}.0/24", self.lan);
+        self.tuned(|m| m.with(serde_json::json!({"routing": {"bgp": null}})).routes(&routes, &[&lan]))
+    }
+
     /// Attached like this.
     #[must_use]
     pub fn by(self, uplink: Uplink) -> Self {

@@ -41,7 +41,7 @@ pub(crate) struct Inner {
     relay: Relay,
     nodes: Mutex<Vec<Arc<Namespace>>>,
     ports: AtomicU32,
-    on_failure: Mutex<Vec<Box<dyn Fn() + Send>>>,
+    on_failure: Mutex<Vec<Box<dyn Fn(&Path) + Send>>>,
 }
 
 /// One namespace of the lab. Clones are the same namespace.
@@ -151,15 +151,20 @@ impl Lab {
         Ok(node)
     }
 
-    /// Registers what shall be said when the story fails, such as a node's log.
-    pub fn on_failure(&self, tell: impl Fn() + Send + 'static) {
+    /// Registers what shall be said when the story fails, such as a node's log. It is given a folder for files that
+    /// stay when the lab is gone.
+    pub fn on_failure(&self, tell: impl Fn(&Path) + Send + 'static) {
         lock(&self.inner.on_failure).push(Box::new(tell));
     }
 
     /// Says all that was registered.
     pub fn tell_all(&self) {
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab-failures").join(&self.inner.name);
+        let _ = fs::create_dir_all(&folder);
+        let folder = folder.canonicalize().unwrap_or(folder);
         for tell in lock(&self.inner.on_failure).iter() {
-            tell();
+            tell(&folder);
         }
     }
 
@@ -206,6 +211,11 @@ impl Node {
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// As [`Lab::on_failure`].
+    pub(crate) fn on_failure(&self, tell: impl Fn(&Path) + Send + 'static) {
+        lock(&self.lab.on_failure).push(Box::new(tell));
     }
 
     /// A folder for this node's files, removed with the lab.

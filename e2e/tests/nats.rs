@@ -34,10 +34,10 @@ impl Before {
 /// Spoke `n` behind a NAT of its own.
 fn spoke_behind(lab: &Lab, n: u8, before: Before) -> Result<Site> {
     match before.router() {
-        None => spoke(n, &[1]).start(lab),
+        None => spoke(n, &[1]).without_bgp().start(lab),
         Some(router) => {
             let nat = lab.nat(&format!("nat{n}"), &[&format!("198.51.100.{}", 100 + n)], &router)?;
-            spoke(n, &[1]).at(&format!("192.168.{n}.2")).start_behind(lab, &nat)
+            spoke(n, &[1]).without_bgp().at(&format!("192.168.{n}.2")).start_behind(lab, &nat)
         }
     }
 }
@@ -58,8 +58,9 @@ fn connects(a: &Site, b: &Site, expected: bool) -> Result<bool> {
 /// Two spokes behind NATs of these kinds: direct or not, and if not, why.
 fn pair(name: &str, a: Before, b: Before, direct: bool) {
     story(name, |lab| {
-        let _hub = hub(1).start(lab)?;
+        let hub1 = hub(1).without_bgp().start(lab)?;
         let (a, b) = (spoke_behind(lab, 1, a)?, spoke_behind(lab, 2, b)?);
+        let _wires = [hub1.wire()?, a.wire()?, b.wire()?];
         for (here, there) in [(&a, &b), (&b, &a)] {
             here.wait_joined(1)?;
             here.wait_route_to(there)?;
@@ -109,17 +110,17 @@ fn two_symmetric_nats_stay_by_the_hub() {
 
 /// Two spokes behind the same NAT.
 fn behind_one(lab: &Lab, router: &NatRouter, isolated: bool) -> Result<(Site, Site, Node)> {
-    let _ = hub(1).start(lab).map(std::mem::forget);
+    let _ = hub(1).without_bgp().start(lab).map(std::mem::forget);
     let nat = lab.nat("nat", &["198.51.100.99"], router)?;
     if isolated {
         // As in a guest network: the machines inside may not talk to each other by their inner addresses.
         nat.namespace().nft(
             "table ip isolate { chain forward { type filter hook forward priority filter; \
-             ip saddr 192.168.0.0/16 ip daddr 192.168.0.0/16 ct status ! dnat drop; } }",
+             ip saddr 192.168.0.0/16 ip daddr 192.168.0.0/16 ct status & dnat == 0 drop; } }",
         )?;
     }
-    let a = spoke(1, &[1]).at("192.168.77.2").start_behind(lab, &nat)?;
-    let b = spoke(2, &[1]).at("192.168.77.3").start_behind(lab, &nat)?;
+    let a = spoke(1, &[1]).without_bgp().at("192.168.77.2").start_behind(lab, &nat)?;
+    let b = spoke(2, &[1]).without_bgp().at("192.168.77.3").start_behind(lab, &nat)?;
     for (here, there) in [(&a, &b), (&b, &a)] {
         here.wait_joined(1)?;
         here.wait_route_to(there)?;
@@ -167,8 +168,8 @@ fn a_hub_behind_a_one_to_one_nat_serves_by_the_address_it_advertises() {
         let nat = lab.nat("nat", &["198.51.100.1"], &router)?;
         let advertise =
             |m: lab::Manifest| m.with(json!({"underlay": {"advertise": {"hub1": "198.51.100.1"}}}));
-        let _hub = hub(1).at(inner).tuned(advertise).start_behind(lab, &nat)?;
-        let (a, b) = (spoke(1, &[1]).start(lab)?, spoke(2, &[1]).start(lab)?);
+        let _hub = hub(1).without_bgp().at(inner).tuned(advertise).start_behind(lab, &nat)?;
+        let (a, b) = (spoke(1, &[1]).without_bgp().start(lab)?, spoke(2, &[1]).without_bgp().start(lab)?);
         for (here, there) in [(&a, &b), (&b, &a)] {
             here.wait_joined(1)?;
             here.wait_route_to(there)?;
@@ -186,13 +187,15 @@ fn a_hub_behind_a_one_to_one_nat_serves_by_the_address_it_advertises() {
 #[test]
 fn a_mapping_that_would_expire_is_kept_open() {
     story("nat_keepalive", |lab| {
-        let _hub = hub(1).start(lab)?;
+        let _hub = hub(1).without_bgp().start(lab)?;
         // RFC 4787 REQ-5 asks for two minutes; routers that keep a mapping for half a minute are common.
         let router = NatRouter { udp_timeout: Some(20), ..NatRouter::new(Nat::PortPreserving) };
         let nat = lab.nat("nat", &["198.51.100.99"], &router)?;
         let slow = Uplink::relayed(Shape::delay(Duration::from_millis(2)));
-        let (a, b) =
-            (spoke(1, &[1]).start(lab)?, spoke(2, &[1]).at("192.168.77.2").by(slow).start_behind(lab, &nat)?);
+        let (a, b) = (
+            spoke(1, &[1]).without_bgp().start(lab)?,
+            spoke(2, &[1]).without_bgp().at("192.168.77.2").by(slow).start_behind(lab, &nat)?,
+        );
         for (here, there) in [(&a, &b), (&b, &a)] {
             here.wait_joined(1)?;
             here.wait_route_to(there)?;

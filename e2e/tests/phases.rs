@@ -4,7 +4,7 @@ use lab::decode::nhrp::kind;
 use lab::network::{hub, spoke, start_and_join};
 use lab::traffic::{Ping, transfer};
 use lab::wait::PATIENCE;
-use lab::{Packet, Site, story};
+use lab::{Manifest, Packet, Site, story};
 use serde_json::json;
 use std::time::Duration;
 
@@ -107,6 +107,20 @@ fn phase_3_redirects_and_installs_a_shortcut_with_the_answered_prefix() {
 }
 
 #[test]
+fn phase_3_works_with_static_routes_alone() {
+    story("phase_3_static", |lab| {
+        let hub1 = hub(1).without_bgp().start(lab)?;
+        let spokes = start_and_join(lab, &[&hub1], (1..=2).map(|n| spoke(n, &[1]).without_bgp()).collect())?;
+        let [a, b] = &spokes[..] else { unreachable!("two spokes") };
+        a.wait_direct(b)?;
+        let at_hub = hub1.wire()?;
+        Ping::times(5).expect(&a.host, &b.host_address)?;
+        assert_eq!(at_hub.count(a.carried(b)), 0, "packets of a direct pair at the hub");
+        Ping::times(5).expect(&a.host, &hub1.host_address).map(drop)
+    });
+}
+
+#[test]
 fn with_two_hubs_a_spoke_registers_with_both_and_uses_the_preferred() {
     story("dual_hub", |lab| {
         let (hub1, hub2) = (hub(1).start(lab)?, hub(2).start(lab)?);
@@ -135,7 +149,7 @@ fn spokes_of_two_chained_hubs_find_each_other() {
     story("chained_hubs", |lab| {
         let hub1 = hub(1).start(lab)?;
         // The second hub registers with the first in turn; each spoke knows one hub only.
-        let chained = |m: lab::Manifest| m.with(json!({"hubs": [{"address": "198.51.100.1"}]}));
+        let chained = |m: Manifest| m.with(json!({"hubs": [{"address": "198.51.100.1"}]}));
         let hub2 = hub(2).tuned(chained).start(lab)?;
         hub2.wait_joined(1)?;
         let (a, b) = (spoke(1, &[1]).start(lab)?, spoke(2, &[2]).start(lab)?);

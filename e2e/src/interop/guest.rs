@@ -95,7 +95,7 @@ impl Guest {
             .stderr(Stdio::null());
         let process = internet.spawn(&mut command)?;
         let (who, log) = (name.to_owned(), directory.clone());
-        lab.on_failure(move || print_logs(&who, &log));
+        lab.on_failure(move |_| print_logs(&who, &log));
         Ok(Self {
             name: name.to_owned(),
             directory,
