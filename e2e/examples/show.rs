@@ -29,14 +29,21 @@ fn line(ip: &Ip) -> String {
             let content = match &gre.content {
                 Content::Ip(inner) => format!("[{}]", line(inner)),
                 Content::Nhrp(m) => {
-                    format!("NHRP {} {:?} > {:?} id {} {:?}", m.kind, m.source, m.destination, m.request_id, m.entries)
+                    format!(
+                        "NHRP {} {:?} > {:?} id {} {:?}",
+                        m.kind, m.source, m.destination, m.request_id, m.entries
+                    )
                 }
                 Content::Other => format!("protocol {:#06x}", gre.protocol),
             };
             format!("{ends} {ports} {content}")
         }
-        Payload::Udp { source, destination, .. } => format!("{ends} udp {source} > {destination} length {}", ip.length),
-        Payload::Tcp { source, destination } => format!("{ends} tcp {source} > {destination} length {}", ip.length),
+        Payload::Udp { source, destination, .. } => {
+            format!("{ends} udp {source} > {destination} length {}", ip.length)
+        }
+        Payload::Tcp { source, destination } => {
+            format!("{ends} tcp {source} > {destination} length {}", ip.length)
+        }
         Payload::Icmp { kind, code, data } => {
             let marked = if data.get(4..10) == Some(b"kdmvpn") { " probe" } else { "" };
             format!("{ends} icmp {kind}/{code}{marked} ttl {}", ip.ttl)

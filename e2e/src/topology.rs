@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   host ── lan ─ site ─ wan ── p0 ┐
-//!                                  │ internet (a router; 169.254.0.1 and fe80::1 on every port)
+//!                                  │ internet (a router)
 //!   host ── lan ─ site ─ wan ─ nat ─ wan ── p1 ┘
 //! ```
 //!
 //! Every box is a network namespace, every line a veth pair or, where a [`Shape`] is given, a relayed link. A site
-//! has its address as a host address and the next router on the link as its default gateway, so any address can be
-//! anywhere, and can change.
+//! has its address as a host address and the router before it on the link as its default gateway, so any address can
+//! be anywhere, and can change. A router has the same link-local address on all its ports, and no two have the same:
+//! a node would not answer an ARP request that comes from an address of its own.
 
 use crate::error::{Error, Result};
 use crate::leaks;
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     relay: Relay,
     nodes: Mutex<Vec<Arc<Namespace>>>,
     ports: AtomicU32,
+    routers: AtomicU32,
     on_failure: Mutex<Vec<Box<dyn Fn(&Path) + Send>>>,
 }
 
@@ -50,6 +52,8 @@ pub struct Node {
     name: String,
     namespace: Arc<Namespace>,
     lab: Arc<Inner>,
+    /// Its IPv4 and IPv6 address as a router, on every port.
+    gateway: (String, String),
 }
 
 /// How a site is attached to the router before it.
@@ -101,6 +105,7 @@ impl Lab {
             relay: Relay::new()?,
             nodes: Mutex::default(),
             ports: AtomicU32::new(0),
+            routers: AtomicU32::new(0),
             on_failure: Mutex::default(),
         });
         let internet = Node::create(&inner, "internet")?;
@@ -198,7 +203,10 @@ impl Node {
     fn create(lab: &Arc<Inner>, name: &str) -> Result<Self> {
         let namespace = Arc::new(Namespace::create(&format!("{}-{name}", lab.id))?);
         lock(&lab.nodes).push(Arc::clone(&namespace));
-        Ok(Self { name: name.to_owned(), namespace, lab: Arc::clone(lab) })
+        let number = lab.routers.fetch_add(1, Ordering::Relaxed);
+        let gateway =
+            (format!("169.254.{}.{}", number / 250, number % 250 + 1), format!("fe80::{:x}", number + 1));
+        Ok(Self { name: name.to_owned(), namespace, lab: Arc::clone(lab), gateway })
     }
 
     /// Its name within the lab.
@@ -231,13 +239,10 @@ impl Node {
         site.forward()?;
         let port = format!("p{}", self.lab.ports.fetch_add(1, Ordering::Relaxed));
         let link = self.wire(&port, &site, "wan", uplink)?;
-        self.namespace.ip(&[
-            &format!("addr add 169.254.0.1/32 dev {port}"),
-            &format!("addr add fe80::1/64 dev {port} nodad"),
-        ])?;
+        self.take_gateway(&port)?;
         for address in parse(addresses)? {
             self.route_to(address, &port)?;
-            site.take_address(address)?;
+            site.take_address(address, self)?;
         }
         Ok((site, link))
     }
@@ -259,7 +264,7 @@ impl Node {
         router.route_to(new, &port)?;
         // The routes by the old address go with it.
         self.namespace.ip(&[&format!("addr del {old}/{length} dev wan")])?;
-        self.take_address(new)
+        self.take_address(new, router)
     }
 
     /// A LAN behind this node, with this node's address on it (the router's) and one host.
@@ -317,6 +322,20 @@ impl Node {
         Ok(link)
     }
 
+    /// Makes this router drop what it would forward and what one of these nftables matches fits, such as
+    /// `ip saddr 198.51.100.11 ip daddr 198.51.100.12`.
+    pub fn cut(&self, matches: &[&str]) -> Result {
+        let rules: String = matches.iter().map(|m| format!("    {m} drop\n")).collect();
+        self.namespace.nft(&format!(
+            "table inet cut {{\n  chain forward {{ type filter hook forward priority filter\n{rules}  }}\n}}\n"
+        ))
+    }
+
+    /// Forwards everything again.
+    pub fn heal(&self) -> Result {
+        self.namespace.nft("delete table inet cut\n")
+    }
+
     /// Changes an interface's MTU.
     pub fn set_mtu(&self, interface: &str, mtu: u32) -> Result {
         self.namespace.ip(&[&format!("link set {interface} mtu {mtu}")])
@@ -351,9 +370,16 @@ impl Node {
         self.namespace.ip(&[&format!("route add {address}/{length} dev {port}")])
     }
 
-    fn take_address(&self, address: IpAddr) -> Result {
+    /// Is a router on this port.
+    pub(crate) fn take_gateway(&self, port: &str) -> Result {
+        let (v4, v6) = &self.gateway;
+        self.namespace
+            .ip(&[&format!("addr add {v4}/32 dev {port}"), &format!("addr add {v6}/64 dev {port} nodad")])
+    }
+
+    fn take_address(&self, address: IpAddr, router: &Self) -> Result {
         let (length, gateway, nodad) =
-            if address.is_ipv4() { (32, "169.254.0.1", "") } else { (128, "fe80::1", "nodad") };
+            if address.is_ipv4() { (32, &router.gateway.0, "") } else { (128, &router.gateway.1, "nodad") };
         self.namespace.ip(&[
             &format!("addr add {address}/{length} dev wan {nodad}"),
             &format!("route replace default via {gateway} dev wan onlink src {address}"),

@@ -96,10 +96,8 @@ fn when_a_hub_is_lost_the_second_carries_and_direct_paths_notice_nothing() {
         let [a, b, c] = &spokes[..] else { unreachable!("three spokes") };
         a.wait_direct(b)?;
         // One pair is direct, the other stays by the hub: c's direct paths are cut.
-        lab.internet().namespace().nft(
-            "table ip cut { chain forward { type filter hook forward priority filter; \
-             ip saddr 198.51.100.13 ip daddr 198.51.100.11 drop; ip saddr 198.51.100.11 ip daddr 198.51.100.13 drop; } }",
-        )?;
+        lab.internet()
+            .cut(&["ip saddr { 198.51.100.11, 198.51.100.13 } ip daddr { 198.51.100.11, 198.51.100.13 }"])?;
         let direct = flows(a, b)?;
         let by_hub = Flow::start((&a.host, &a.host_address), (&c.host, &c.host_address), 7003, 500, 200)?;
         sleep(3 * SECOND);

@@ -114,10 +114,7 @@ fn behind_one(lab: &Lab, router: &NatRouter, isolated: bool) -> Result<(Site, Si
     let nat = lab.nat("nat", &["198.51.100.99"], router)?;
     if isolated {
         // As in a guest network: the machines inside may not talk to each other by their inner addresses.
-        nat.namespace().nft(
-            "table ip isolate { chain forward { type filter hook forward priority filter; \
-             ip saddr 192.168.0.0/16 ip daddr 192.168.0.0/16 ct status & dnat == 0 drop; } }",
-        )?;
+        nat.cut(&["ip saddr 192.168.0.0/16 ip daddr 192.168.0.0/16 ct status & dnat == 0"])?;
     }
     let a = spoke(1, &[1]).without_bgp().at("192.168.77.2").start_behind(lab, &nat)?;
     let b = spoke(2, &[1]).without_bgp().at("192.168.77.3").start_behind(lab, &nat)?;

@@ -166,10 +166,8 @@ fn a_direct_path_that_dies_costs_at_most_a_second() {
         let flows = stage.flows()?;
         stage.wait_direct(true)?;
         sleep(1000 * MS);
-        lab.internet().namespace().nft(
-            "table ip cut { chain forward { type filter hook forward priority filter; \
-             ip saddr { 198.51.100.11, 198.51.100.12 } ip daddr { 198.51.100.11, 198.51.100.12 } drop; } }",
-        )?;
+        lab.internet()
+            .cut(&["ip saddr { 198.51.100.11, 198.51.100.12 } ip daddr { 198.51.100.11, 198.51.100.12 }"])?;
         stage.wait_direct(false)?;
         sleep(2000 * MS);
         let said = stage.a.agent.ask().path("", &stage.b.host_address)?.explanation.join("\n");
@@ -180,7 +178,7 @@ fn a_direct_path_that_dies_costs_at_most_a_second() {
         }
         assert!(said.contains("answer") || said.contains("probe"), "the reason is kept: {said}");
         // It comes back when the path does.
-        lab.internet().namespace().nft("delete table ip cut")?;
+        lab.internet().heal()?;
         let flows = stage.flows()?;
         wait::until("the direct path to be tried again", 90 * 1000 * MS, || {
             let now = (stage.a.direct_to(&stage.b)?, stage.b.direct_to(&stage.a)?);

@@ -73,9 +73,9 @@ impl Guest {
         internet.namespace().ip(&[
             &format!("tuntap add {port} mode tap"),
             &format!("link set {port} up"),
-            &format!("addr add 169.254.0.1/32 dev {port}"),
             &format!("route add {}/32 dev {port}", configuration.address),
         ])?;
+        internet.take_gateway(&port)?;
         let console = directory.join("console.log");
         let output = File::create(&console).map_err(Error::io(format!("make {}", console.display())))?;
         let mut command = Command::new(cache.join("uml/usr/bin/linux.uml"));
