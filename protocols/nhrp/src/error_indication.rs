@@ -4,9 +4,9 @@
 //! peer's bucket allows.
 
 use crate::extension::ExtensionType;
-use crate::node::Node;
+use crate::node::{Incoming, Node};
 use crate::packet::{Body, ErrorCode, MessageType, Offender, Packet};
-use crate::{Environment, Error, Event};
+use crate::{Error, Event};
 use packet::{Instant, Path};
 use std::net::IpAddr;
 
@@ -18,15 +18,7 @@ const MOST_RETURNED: usize = 256;
 impl Node {
     /// Tells the source of a message what was wrong with it.
     //= rfc2332#5.2.7
-    pub(crate) fn report(
-        &mut self,
-        now: Instant,
-        path: Path,
-        to: IpAddr,
-        code: ErrorCode,
-        offset: u16,
-        offender: &[u8],
-    ) {
+    pub(crate) fn report(&mut self, now: Instant, path: Path, to: IpAddr, code: ErrorCode, offender: &[u8]) {
         // Never an error about an error.
         let about_error =
             Offender::read(offender).is_ok_and(|o| o.message_type == MessageType::ErrorIndication);
@@ -35,20 +27,17 @@ impl Node {
             return;
         }
         let offender = offender.get(..MOST_RETURNED).unwrap_or(offender).to_vec();
-        let packet =
-            Packet { hop_count: HOPS, body: Body::Error { code, offset, offender }, ..self.blank(own, to) };
+        let packet = Packet {
+            hop_count: HOPS,
+            body: Body::Error { code, offset: 0, offender },
+            ..self.blank(own, to)
+        };
         self.send(path, packet);
     }
 
     /// Tells who wrote a message: of a request its source, of a reply the responder.
-    pub(crate) fn report_to_author(
-        &mut self,
-        now: Instant,
-        path: Path,
-        packet: &Packet,
-        code: ErrorCode,
-        bytes: &[u8],
-    ) {
+    pub(crate) fn report_to_author(&mut self, m: &Incoming<'_>, code: ErrorCode) {
+        let Incoming { packet, .. } = *m;
         let responder = || {
             let named = packet.extension(ExtensionType::RESPONDER_ADDRESS)?.entries().pop()?;
             named.protocol
@@ -57,21 +46,15 @@ impl Node {
             true => responder().unwrap_or(packet.destination),
             false => packet.source,
         };
-        self.report(now, path, author, code, 0, bytes);
+        self.report(m.now, m.path, author, code, m.bytes);
     }
 
     /// Tells the source of a message that could not be passed on: by its own path where we know it, since a
     /// message that went round came from elsewhere.
-    pub(crate) fn report_in_transit(
-        &mut self,
-        now: Instant,
-        path: Path,
-        to: IpAddr,
-        code: ErrorCode,
-        offender: &[u8],
-    ) {
-        let path = self.known_path(to).unwrap_or(path);
-        self.report(now, path, to, code, 0, offender);
+    pub(crate) fn report_in_transit(&mut self, m: &Incoming<'_>, code: ErrorCode) {
+        let to = m.packet.source;
+        let path = self.known_path(to).unwrap_or(m.path);
+        self.report(m.now, path, to, code, m.bytes);
     }
 
     /// A message that could not be decoded. Where even its source is unreadable, or its checksum wrong, there is
@@ -85,21 +68,20 @@ impl Node {
         if let Ok(offender) = Offender::read(bytes) {
             let reply = offender.message_type.is_reply();
             let author = if reply { offender.destination } else { offender.source };
-            self.report(now, path, author, code, 0, bytes);
+            self.report(now, path, author, code, bytes);
         }
     }
 
     /// An Error Indication arrived.
     pub(crate) fn error_received(
         &mut self,
-        path: Path,
-        packet: &Packet,
+        m: &Incoming<'_>,
         code: ErrorCode,
         offender: &[u8],
-        env: &dyn Environment,
     ) -> Result<(), Error> {
+        let Incoming { path, packet, .. } = *m;
         if !self.is_own(packet.destination) {
-            return self.pass_on_error(path, packet, env);
+            return self.pass_on_error(m);
         }
         let code = code.normalised();
         if let Ok(about) = Offender::read(offender)
@@ -110,7 +92,7 @@ impl Node {
                 MessageType::RegistrationRequest => {
                     self.registration_error(path, about.protocol, about.request_id, code.describe())
                 }
-                MessageType::PurgeRequest => self.purge_error(about.request_id, code),
+                MessageType::PurgeRequest => self.purge_error(about.request_id),
                 _ => false,
             };
             if explained {

@@ -6,8 +6,8 @@
 
 use crate::environment::AnswerClaim;
 use crate::extension::{Extension, ExtensionType};
-use crate::node::{Node, has_unknown_compulsory};
-use crate::packet::{Body, Cie, CieCode, ErrorCode, Exchange, ExchangeType, Flags, Packet, Protocol};
+use crate::node::{Incoming, Node, has_unknown_compulsory};
+use crate::packet::{Cie, CieCode, ErrorCode, Exchange, ExchangeType, Flags, Packet, Protocol};
 use crate::vendor::Station;
 use crate::{Environment, Error, Route};
 use packet::{Instant, Path};
@@ -75,26 +75,19 @@ impl Forwards {
 
 impl Node {
     /// Passes on a message that is for somebody else; its type says in which direction.
-    pub(crate) fn pass_on(
-        &mut self,
-        now: Instant,
-        path: Path,
-        packet: &Packet,
-        exchange: &Exchange,
-        bytes: &[u8],
-        env: &dyn Environment,
-    ) -> Result<(), Error> {
+    pub(crate) fn pass_on(&mut self, m: &Incoming<'_>, exchange: &Exchange) -> Result<(), Error> {
+        let Incoming { packet, env, .. } = *m;
         if !self.config.serve {
             return Err(Error::NotServer);
         }
         let target = match exchange.kind {
             ExchangeType::RegistrationReply => return Err(Error::Unsolicited),
             ExchangeType::ResolutionReply => {
-                self.authorize_passing(path, packet, exchange, env)?;
+                self.authorize_passing(m, exchange)?;
                 packet.source
             }
             ExchangeType::PurgeReply => packet.source,
-            ExchangeType::PurgeRequest if !self.speaks_for(&path, packet) => {
+            ExchangeType::PurgeRequest if !self.speaks_for(&m.path, packet) => {
                 return Err(Error::SpoofedSource);
             }
             _ => packet.destination,
@@ -106,12 +99,12 @@ impl Node {
             .or_else(|| remembered.filter(|_| is_reply))
             .or_else(|| self.hop_to(target, env));
         match to {
-            Some(to) => self.pass_to(now, path, to, packet, exchange, bytes),
+            Some(to) => self.pass_to(m, exchange, to),
             None => {
                 //= rfc2332#5.2.7
                 // Requests that can't go on are answered; replies have nobody to be answered to.
                 if !is_reply {
-                    self.report_in_transit(now, path, packet.source, ErrorCode::UNREACHABLE, bytes);
+                    self.report_in_transit(m, ErrorCode::UNREACHABLE);
                 }
                 Err(Error::NoRoute)
             }
@@ -119,22 +112,15 @@ impl Node {
     }
 
     /// Passes a message on to the next hop.
-    pub(crate) fn pass_to(
-        &mut self,
-        now: Instant,
-        from: Path,
-        to: Path,
-        packet: &Packet,
-        exchange: &Exchange,
-        bytes: &[u8],
-    ) -> Result<(), Error> {
+    pub(crate) fn pass_to(&mut self, m: &Incoming<'_>, exchange: &Exchange, to: Path) -> Result<(), Error> {
+        let Incoming { now, path: from, packet, .. } = *m;
         if from == to {
             return Err(Error::Reflected);
         }
         //= rfc2332#5.1
         // A message whose hop count is used up is not passed on; its source is told.
         if packet.hop_count <= 1 {
-            self.report_in_transit(now, from, packet.source, ErrorCode::HOP_COUNT, bytes);
+            self.report_in_transit(m, ErrorCode::HOP_COUNT);
             return Err(Error::HopCount);
         }
         let is_request =
@@ -146,7 +132,7 @@ impl Node {
             (ExtensionType::REVERSE_TRANSIT, exchange.entries.first().and_then(|e| e.protocol))
         };
         if let Some(about) = about {
-            self.add_what_we_see(from, &mut passed, exchange, record, about);
+            self.add_what_we_see(from, &mut passed, exchange.flags, record, about);
         }
         //= rfc2332#5.3
         // With an unknown compulsory extension a message is passed on as it is, without our record.
@@ -169,7 +155,7 @@ impl Node {
         &self,
         from: Path,
         passed: &mut Packet,
-        exchange: &Exchange,
+        flags: Flags,
         record: ExtensionType,
         about: IpAddr,
     ) {
@@ -190,7 +176,7 @@ impl Node {
             Some(nat) if nat.value.is_empty() => nat.push(&entry),
             Some(_) => {}
             // Left out, though its sender understands it: Cisco's hubs add it.
-            None if exchange.flags.contains(Flags::NAT) => {
+            None if flags.contains(Flags::NAT) => {
                 passed.extensions.push(Extension::of_entries(ExtensionType::NAT, &[entry]));
             }
             None => {}
@@ -198,13 +184,8 @@ impl Node {
     }
 
     /// Answers that pass through us are held to the same claims as those for us.
-    fn authorize_passing(
-        &self,
-        path: Path,
-        packet: &Packet,
-        exchange: &Exchange,
-        env: &dyn Environment,
-    ) -> Result<(), Error> {
+    fn authorize_passing(&self, m: &Incoming<'_>, exchange: &Exchange) -> Result<(), Error> {
+        let Incoming { path, packet, env, .. } = *m;
         for entry in exchange.entries.iter().filter(|e| e.code == CieCode::SUCCESS) {
             let responder = entry.protocol.ok_or(Error::Incomplete)?;
             let identity = Station::find(packet, responder).and_then(|s| s.identity);
@@ -216,16 +197,11 @@ impl Node {
     }
 
     /// Passes on an Error Indication that is for somebody else.
-    pub(crate) fn pass_on_error(
-        &mut self,
-        path: Path,
-        packet: &Packet,
-        env: &dyn Environment,
-    ) -> Result<(), Error> {
+    pub(crate) fn pass_on_error(&mut self, m: &Incoming<'_>) -> Result<(), Error> {
+        let Incoming { path, packet, env, .. } = *m;
         if !self.config.serve {
             return Err(Error::NotServer);
         }
-        let Body::Error { .. } = packet.body else { return Err(Error::NoRoute) };
         if packet.hop_count <= 1 {
             return Err(Error::HopCount);
         }
@@ -242,14 +218,8 @@ impl Node {
     //= rfc2332#5.3.3
     // Our own protocol address in the transit record, or as the responder of a reply that is not for us, is a loop:
     // the message is discarded and its source told.
-    pub(crate) fn detect_loop(
-        &mut self,
-        now: Instant,
-        path: Path,
-        packet: &Packet,
-        exchange: &Exchange,
-        bytes: &[u8],
-    ) -> Result<(), Error> {
+    pub(crate) fn detect_loop(&mut self, m: &Incoming<'_>, exchange: &Exchange) -> Result<(), Error> {
+        let Incoming { packet, .. } = *m;
         let own = &self.config.protocol_addresses;
         let names_us = |kind| packet.extension(kind).is_some_and(|e: &Extension| e.names(own));
         let is_reply = packet.message_type().is_reply();
@@ -263,7 +233,7 @@ impl Node {
             return Ok(());
         }
         if !self.is_own(packet.source) && exchange.kind != ExchangeType::RegistrationReply {
-            self.report_in_transit(now, path, packet.source, ErrorCode::LOOP, bytes);
+            self.report_in_transit(m, ErrorCode::LOOP);
         }
         Err(Error::Loop)
     }

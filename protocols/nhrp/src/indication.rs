@@ -1,10 +1,10 @@
 //! Traffic Indications (Cisco's message 8, draft-detienne-dmvpn-01): a server tells who sent a packet through it
 //! that there is a shorter way.
 
-use crate::node::Node;
+use crate::node::{Incoming, Node};
 use crate::packet::reader::Reader;
 use crate::packet::{Body, Packet, Protocol};
-use crate::{Environment, Error, Event, Route};
+use crate::{Error, Event, Route};
 use packet::{Instant, Path};
 use std::net::IpAddr;
 
@@ -36,12 +36,8 @@ impl Node {
     }
 
     /// A Traffic Indication arrived.
-    pub(crate) fn indicated(
-        &mut self,
-        path: Path,
-        trigger: &[u8],
-        env: &dyn Environment,
-    ) -> Result<(), Error> {
+    pub(crate) fn indicated(&mut self, m: &Incoming<'_>, trigger: &[u8]) -> Result<(), Error> {
+        let Incoming { path, env, .. } = *m;
         let (source, destination) = addresses(trigger)?;
         if !self.is_nhs_path(&path) && self.state.registered.on_path(&path) == 0 {
             return Err(Error::UnknownSender);

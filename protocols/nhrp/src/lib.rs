@@ -9,6 +9,8 @@
 
 mod answered;
 mod cache;
+mod commands;
+mod compose;
 pub mod config;
 mod counters;
 pub mod environment;
@@ -26,15 +28,18 @@ mod registration;
 mod resolution;
 mod responder;
 mod server;
+mod state;
 mod timer;
 pub mod vendor;
 
 pub use answered::AnsweredEntry;
 pub use cache::{CacheEntry, EntryKind};
+pub use commands::Clear;
 pub use config::{Config, NhsConfig, NhsId, Quirks, StaticEntry};
 pub use counters::Counters;
 pub use environment::{AnswerClaim, Environment, Refusal, RegistrationClaim, Route};
 pub use error::{Blame, Error};
 pub use event::{Event, PeerInfo, ResolutionFailure, ResolutionId, Transmit};
-pub use node::{Checkpoint, Clear, Node};
+pub use node::Node;
 pub use registration::{NhsState, NhsStatus};
+pub use state::Checkpoint;

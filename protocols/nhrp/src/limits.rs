@@ -1,8 +1,53 @@
 //! How much a peer may ask of us: token buckets, in tables that can't grow without bound.
 
-use packet::Instant;
+use packet::{Instant, Path};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
+
+/// What peers may ask of us, and how often we say certain things.
+pub(crate) struct Limits {
+    /// Messages from one path of a peer that is registered with us.
+    pub(crate) peers: Buckets<Path>,
+    /// Messages from one path of anybody else: many of them can't crowd out our peers.
+    pub(crate) strangers: Buckets<Path>,
+    /// Error Indications to one path.
+    pub(crate) errors: Buckets<Path>,
+    /// Traffic Indications to one path.
+    pub(crate) indications: Buckets<Path>,
+    /// Traffic Indications about one pair of source and destination.
+    pub(crate) indicated_pairs: Buckets<(IpAddr, IpAddr)>,
+}
+
+impl Limits {
+    pub(crate) fn new(max_entries: usize) -> Self {
+        let most = max_entries.saturating_mul(2).max(256);
+        let rate = |burst, millis| Rate { burst, interval: Duration::from_millis(millis) };
+        Self {
+            peers: Buckets::new(rate(128, 20), most),
+            strangers: Buckets::new(rate(128, 20), most),
+            errors: Buckets::new(rate(8, 1000), most),
+            indications: Buckets::new(rate(32, 50), most),
+            indicated_pairs: Buckets::new(rate(2, 4000), most.saturating_mul(4)),
+        }
+    }
+
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        self.peers.sweep(now);
+        self.strangers.sweep(now);
+        self.errors.sweep(now);
+        self.indications.sweep(now);
+        self.indicated_pairs.sweep(now);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+            && self.strangers.is_empty()
+            && self.errors.is_empty()
+            && self.indications.is_empty()
+            && self.indicated_pairs.is_empty()
+    }
+}
 
 /// How fast a bucket fills and how much it holds.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use crate::answered::{AnsweredEntry, overlap};
 use crate::config::NhsId;
 use crate::extension::{Extension, ExtensionType};
-use crate::node::Node;
+use crate::node::{Incoming, Node};
 use crate::packet::{Body, Cie, ErrorCode, Exchange, ExchangeType, Flags, Packet, Protocol};
 use crate::timer::Timer;
 use crate::{Environment, Error, Event};
@@ -152,14 +152,8 @@ impl Node {
     }
 
     /// A Purge Request for us.
-    pub(crate) fn purge_requested(
-        &mut self,
-        now: Instant,
-        path: Path,
-        packet: &Packet,
-        exchange: &Exchange,
-        bytes: &[u8],
-    ) -> Result<(), Error> {
+    pub(crate) fn purge_requested(&mut self, m: &Incoming<'_>, exchange: &Exchange) -> Result<(), Error> {
+        let Incoming { now, path, packet, bytes, .. } = *m;
         let by = packet.source;
         if !self.speaks_for(&path, packet) && !self.knows(by, &path) {
             return Err(Error::SpoofedSource);
@@ -168,7 +162,7 @@ impl Node {
         // Each entry must have a protocol address.
         let complete = exchange.entries.iter().all(|e| e.protocol.is_some());
         if exchange.entries.is_empty() || exchange.entries.len() > MOST_PREFIXES * 4 || !complete {
-            self.report(now, path, by, ErrorCode::PROTOCOL_ERROR, 0, bytes);
+            self.report(now, path, by, ErrorCode::PROTOCOL_ERROR, bytes);
             return Err(Error::EntryCount);
         }
         for entry in &exchange.entries {
@@ -216,10 +210,10 @@ impl Node {
     }
 
     /// A Purge Reply for us.
-    pub(crate) fn purge_reply(&mut self, packet: &Packet, exchange: &Exchange) -> Result<(), Error> {
+    pub(crate) fn purge_reply(&mut self, m: &Incoming<'_>, exchange: &Exchange) -> Result<(), Error> {
         let id = exchange.request_id;
         match self.state.purges.get(&id) {
-            Some(purge) if purge.to == packet.destination => {
+            Some(purge) if purge.to == m.packet.destination => {
                 self.state.purges.remove(&id);
                 self.state.timers.stop(Timer::Purge(id));
                 Ok(())
@@ -230,7 +224,7 @@ impl Node {
 
     /// An Error Indication came back about a purge request of ours: whoever it was for can't be reached, or won't
     /// understand it the next time either.
-    pub(crate) fn purge_error(&mut self, request_id: u32, _code: ErrorCode) -> bool {
+    pub(crate) fn purge_error(&mut self, request_id: u32) -> bool {
         self.state.timers.stop(Timer::Purge(request_id));
         self.state.purges.remove(&request_id).is_some()
     }

@@ -6,7 +6,7 @@
 
 use crate::config::{NhsConfig, NhsId};
 use crate::extension::{Extension, ExtensionType};
-use crate::node::Node;
+use crate::node::{Incoming, Node};
 use crate::packet::{Body, Cie, CieCode, Exchange, ExchangeType, Flags, Packet, Protocol};
 use crate::timer::Timer;
 use crate::vendor::{self, Station};
@@ -356,13 +356,8 @@ impl Node {
     }
 
     /// A Registration Reply for us.
-    pub(crate) fn registration_reply(
-        &mut self,
-        now: Instant,
-        path: Path,
-        packet: &Packet,
-        exchange: &Exchange,
-    ) -> Result<(), Error> {
+    pub(crate) fn registration_reply(&mut self, m: &Incoming<'_>, exchange: &Exchange) -> Result<(), Error> {
+        let Incoming { now, path, packet, .. } = *m;
         let (id, protocol) = self.registration_asked(path, packet.protocol, exchange.request_id)?;
         let own = packet.source;
         let entry = exchange.entries.first();

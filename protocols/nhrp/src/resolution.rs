@@ -4,7 +4,7 @@ use crate::cache::Resolved;
 use crate::environment::AnswerClaim;
 use crate::event::{ResolutionFailure, ResolutionId};
 use crate::extension::{Extension, ExtensionType};
-use crate::node::Node;
+use crate::node::{Incoming, Node};
 use crate::packet::{Body, Cie, CieCode, ErrorCode, Exchange, ExchangeType, Flags, Packet, Protocol};
 use crate::responder::{Origin, candidates};
 use crate::timer::Timer;
@@ -130,15 +130,8 @@ impl Node {
     }
 
     /// A Resolution Reply for us.
-    pub(crate) fn resolution_reply(
-        &mut self,
-        now: Instant,
-        path: Path,
-        packet: &Packet,
-        exchange: &Exchange,
-        bytes: &[u8],
-        env: &dyn Environment,
-    ) -> Result<(), Error> {
+    pub(crate) fn resolution_reply(&mut self, m: &Incoming<'_>, exchange: &Exchange) -> Result<(), Error> {
+        let Incoming { now, path, packet, bytes, .. } = *m;
         let asked =
             |r: &Resolution| r.request_id == exchange.request_id && r.destination == packet.destination;
         let Some((id, resolution)) = self.state.resolutions.iter().find(|(_, r)| asked(r)) else {
@@ -149,7 +142,7 @@ impl Node {
             // Who answers what was not asked is told so. That station is the responder, not the source.
             let responder = exchange.entries.iter().find_map(|e| e.protocol);
             if let Some(responder) = responder.filter(|r| !self.is_own(*r)) {
-                self.report(now, path, responder, ErrorCode::INVALID_REPLY, 0, bytes);
+                self.report(now, path, responder, ErrorCode::INVALID_REPLY, bytes);
             }
             return Err(Error::Unsolicited);
         };
@@ -167,7 +160,7 @@ impl Node {
             self.resolution_failed(id, ResolutionFailure::Refused(refusal.0));
             return Ok(());
         };
-        match self.read_answer(path, packet, entry, env) {
+        match self.read_answer(m, entry) {
             Ok((prefix, peer)) => {
                 let holding_time = match entry.holding_time {
                     0 => self.config.holding_time,
@@ -186,11 +179,10 @@ impl Node {
     /// What an answer says: for which prefix, and who answers.
     fn read_answer(
         &self,
-        path: Path,
-        packet: &Packet,
+        m: &Incoming<'_>,
         entry: &Cie,
-        env: &dyn Environment,
     ) -> Result<(IpNet, PeerInfo), (ResolutionFailure, Error)> {
+        let Incoming { path, packet, env, .. } = *m;
         let answering = packet
             .extension(ExtensionType::RESPONDER_ADDRESS)
             .and_then(|e| e.entries().pop())

@@ -3,7 +3,7 @@
 //! and so knows that somebody is about to come (hole punching).
 
 use crate::extension::{Extension, ExtensionType};
-use crate::node::Node;
+use crate::node::{Incoming, Node};
 use crate::packet::{Cie, CieCode, Exchange, ExchangeType, Flags, Packet, Protocol};
 use crate::resolution::nat_address;
 use crate::timer::Timer;
@@ -40,24 +40,21 @@ impl Node {
     /// A Resolution Request.
     pub(crate) fn resolution_requested(
         &mut self,
-        now: Instant,
-        path: Path,
-        packet: &Packet,
+        m: &Incoming<'_>,
         exchange: &Exchange,
-        bytes: &[u8],
-        env: &dyn Environment,
     ) -> Result<(), Error> {
+        let Incoming { now, path, packet, env, .. } = *m;
         self.may_ask(&path, packet)?;
         match self.judge(now, path, packet.destination, env) {
-            Verdict::Forward(to) => self.pass_to(now, path, to, packet, exchange, bytes),
+            Verdict::Forward(to) => self.pass_to(m, exchange, to),
             Verdict::Answer(prefix) => {
-                self.refuse_unknown_extensions(now, path, packet, bytes)?;
-                self.answer(now, path, packet, exchange, prefix);
+                self.refuse_unknown_extensions(m)?;
+                self.answer(m, exchange, prefix);
                 Ok(())
             }
             Verdict::Refuse(code) => {
-                self.refuse_unknown_extensions(now, path, packet, bytes)?;
-                self.refuse(path, packet, exchange, code);
+                self.refuse_unknown_extensions(m)?;
+                self.refuse(m, exchange, code);
                 Ok(())
             }
         }
@@ -124,14 +121,15 @@ impl Node {
     }
 
     /// We are the way out.
-    fn answer(&mut self, now: Instant, path: Path, packet: &Packet, exchange: &Exchange, prefix: IpNet) {
+    fn answer(&mut self, m: &Incoming<'_>, exchange: &Exchange, prefix: IpNet) {
+        let Incoming { now, path, packet, .. } = *m;
         let Some(own) = self.own(packet.protocol) else { return };
         let unique = exchange.flags.contains(Flags::UNIQUE_ANSWER);
         let prefix = if unique { IpNet::from(packet.destination) } else { prefix };
         let holding_time = Duration::from_secs(self.holding_time().into());
-        let peer = self.requester(path, packet, exchange);
+        let peer = self.requester(m, exchange);
         if !self.state.answered.insert(&peer, prefix, now + holding_time, self.config.max_entries) {
-            return self.refuse(path, packet, exchange, CieCode::NO_RESOURCES);
+            return self.refuse(m, exchange, CieCode::NO_RESOURCES);
         }
         self.state.timers.start(Timer::Sweep, now + holding_time);
         let entry = Cie {
@@ -155,7 +153,8 @@ impl Node {
     }
 
     /// A negative answer.
-    fn refuse(&mut self, path: Path, packet: &Packet, exchange: &Exchange, code: CieCode) {
+    fn refuse(&mut self, m: &Incoming<'_>, exchange: &Exchange, code: CieCode) {
+        let Incoming { path, packet, .. } = *m;
         let own = self.own(packet.protocol).or_else(|| self.config.protocol_addresses.first().copied());
         let Some(own) = own else { return };
         let entry = Cie { prefix_length: packet.protocol.bits(), ..self.own_entry(own) }.refused(code);
@@ -189,7 +188,8 @@ impl Node {
     }
 
     /// What a request tells of who asks.
-    fn requester(&self, path: Path, packet: &Packet, exchange: &Exchange) -> PeerInfo {
+    fn requester(&self, m: &Incoming<'_>, exchange: &Exchange) -> PeerInfo {
+        let Incoming { path, packet, .. } = *m;
         let source = packet.source;
         let station = Station::find(packet, source);
         let origin = self.origin(&path, packet, ExtensionType::FORWARD_TRANSIT, source);

@@ -3,14 +3,14 @@
 use crate::cache::{Holder, Registered};
 use crate::environment::RegistrationClaim;
 use crate::extension::ExtensionType;
-use crate::node::Node;
+use crate::node::{Incoming, Node};
 use crate::packet::address::is_host;
-use crate::packet::{Cie, CieCode, ErrorCode, Exchange, ExchangeType, Flags, Packet, Protocol};
+use crate::packet::{Cie, CieCode, ErrorCode, Exchange, ExchangeType, Flags, Protocol};
 use crate::timer::Timer;
 use crate::vendor::{self, Station};
-use crate::{Environment, Error, Event, PeerInfo};
+use crate::{Error, Event, PeerInfo};
 use ipnet::IpNet;
-use packet::{Instant, Path};
+use packet::Instant;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -35,17 +35,14 @@ impl Node {
     /// A Registration Request.
     pub(crate) fn registration_requested(
         &mut self,
-        now: Instant,
-        path: Path,
-        packet: &Packet,
+        m: &Incoming<'_>,
         exchange: &Exchange,
-        bytes: &[u8],
-        env: &dyn Environment,
     ) -> Result<(), Error> {
+        let Incoming { now, path, packet, bytes, .. } = *m;
         let Some(own) = self.own(packet.protocol) else { return Err(Error::NotServer) };
         // Registrations are not passed on: the path by which a station is reached must be its own.
         if packet.destination != packet.source && !self.is_own(packet.destination) {
-            self.report(now, path, packet.source, ErrorCode::UNREACHABLE, 0, bytes);
+            self.report(now, path, packet.source, ErrorCode::UNREACHABLE, bytes);
             return Err(Error::NoRoute);
         }
         //= rfc2332#5.2.3
@@ -53,14 +50,14 @@ impl Node {
         let unique = exchange.flags.contains(Flags::UNIQUE);
         let count = exchange.entries.len();
         if count == 0 || count > MOST_ENTRIES || unique && count != 1 {
-            self.report(now, path, packet.source, ErrorCode::PROTOCOL_ERROR, 0, bytes);
+            self.report(now, path, packet.source, ErrorCode::PROTOCOL_ERROR, bytes);
             return Err(Error::EntryCount);
         }
         let mut entries = Vec::with_capacity(count);
         let mut natted = false;
         for entry in &exchange.entries {
             let address = entry.protocol.unwrap_or(packet.source);
-            match self.register(now, path, packet, entry, unique, env) {
+            match self.register(m, entry, unique) {
                 Ok(behind_nat) => {
                     natted |= behind_nat;
                     entries.push(Cie { code: CieCode::SUCCESS, ..entry.clone() });
@@ -94,15 +91,8 @@ impl Node {
     }
 
     /// Takes one entry in, or says why not. Answers whether the station is behind a NAT.
-    fn register(
-        &mut self,
-        now: Instant,
-        path: Path,
-        packet: &Packet,
-        entry: &Cie,
-        unique: bool,
-        env: &dyn Environment,
-    ) -> Result<bool, Denial> {
+    fn register(&mut self, m: &Incoming<'_>, entry: &Cie, unique: bool) -> Result<bool, Denial> {
+        let Incoming { now, path, packet, env, .. } = *m;
         if !self.config.serve {
             return Err(Denial::new(CieCode::PROHIBITED, "this node is not a server"));
         }

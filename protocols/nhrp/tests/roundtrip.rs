@@ -67,8 +67,10 @@ fn packet() -> impl Strategy<Value = Packet> {
 }
 
 fn path() -> impl Strategy<Value = Path> {
-    (any::<IpAddr>(), option::of(1..=u16::MAX))
-        .prop_map(|(remote, port)| port.map_or(Path::gre(remote), |port| Path::udp(remote, port)))
+    (any::<IpAddr>(), option::of(1..=u16::MAX)).prop_map(|(remote, port)| match port {
+        Some(port) => Path::udp(remote, port),
+        None => Path::gre(remote),
+    })
 }
 
 fn station() -> impl Strategy<Value = Station> {
