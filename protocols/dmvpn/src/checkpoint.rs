@@ -94,6 +94,7 @@ impl Tunnel {
         let node = Node::restore(station, old.node, node_seed);
         let mut tunnel = Self::around(config, node, random);
         tunnel.next_probe = old.next_probe;
+        tunnel.learning_routes = true;
         tunnel.hubs = old.hubs.into_owned();
         let peers = old.peers.into_iter().map(Cow::into_owned).collect();
         tunnel.peers = Peers::resumed(old.slots.into_owned(), peers);

@@ -26,11 +26,6 @@ impl Routes {
         self.table.get(&prefix.trunc()).copied()
     }
 
-    /// What all of `prefix` leads to, as far as no more specific route says otherwise.
-    pub(crate) fn covering(&self, prefix: IpNet) -> Option<RouteTarget> {
-        self.table.get_lpm(&prefix.trunc()).map(|(_, target)| *target)
-    }
-
     /// The route that a packet to `destination` takes: longest prefix match.
     pub(crate) fn lookup(&self, destination: IpAddr) -> Option<(IpNet, RouteTarget)> {
         self.table.get_lpm(&destination.into()).map(|(prefix, target)| (prefix, *target))

@@ -53,6 +53,8 @@ pub struct Tunnel {
     multicast_told: Instant,
     stop_by: Option<Instant>,
     stopped: bool,
+    /// Restored, and the kernel's routes are only being told: what they lack so far says nothing.
+    pub(crate) learning_routes: bool,
 }
 
 /// What to clear on request.
@@ -104,6 +106,7 @@ impl Tunnel {
             multicast_told: Instant::ZERO,
             stop_by: None,
             stopped: false,
+            learning_routes: false,
             config,
         };
         tunnel.own_routes();
@@ -119,6 +122,9 @@ impl Tunnel {
 
     /// Something happened outside.
     pub fn handle_input(&mut self, now: Instant, input: Input) {
+        if !matches!(input, Input::Route { .. }) {
+            self.routes_are_learnt(now);
+        }
         match input {
             Input::Nhrp { path, payload } => {
                 if let Err(e) = self.with_node(|node, world| node.handle_packet(now, path, &payload, world)) {
@@ -138,6 +144,7 @@ impl Tunnel {
 
     /// The moment of [`Self::poll_timeout`] has come. Calling it early does no harm.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.routes_are_learnt(now);
         self.with_node(|node, world| node.handle_timeout(now, world));
         self.settle(now);
         while let Some(timer) = self.timers.expired(now) {
@@ -305,18 +312,27 @@ impl Tunnel {
 
     /// A kernel route appeared, changed or went.
     fn route_changed(&mut self, now: Instant, prefix: IpNet, target: Option<RouteTarget>) {
-        let ours = |target| matches!(target, Some(RouteTarget::Local | RouteTarget::OffOverlay));
-        let was = ours(self.routes.covering(prefix));
         self.routes.set(prefix, target);
         self.own_routes();
-        let is = ours(self.routes.covering(prefix));
-        if was && !is {
-            // What was answered for it is no longer so.
-            self.node.withdraw(now, prefix);
+        if !self.learning_routes {
+            self.withdraw_what_is_gone(now);
         }
-        if ours(target) && prefix.prefix_len() > 0 {
+        let ours = matches!(target, Some(RouteTarget::Local | RouteTarget::OffOverlay));
+        if ours && prefix.prefix_len() > 0 {
             self.routed_elsewhere(now, prefix);
         }
+    }
+
+    /// The kernel's routes have all been told after a restart: what was answered may have gone meanwhile.
+    fn routes_are_learnt(&mut self, now: Instant) {
+        if std::mem::take(&mut self.learning_routes) {
+            self.withdraw_what_is_gone(now);
+        }
+    }
+
+    /// Withdraws what was answered and no longer leads here, or not all of it.
+    fn withdraw_what_is_gone(&mut self, now: Instant) {
+        self.with_node(|node, world| node.withdraw_stale(now, world));
     }
 
     /// The tunnel's own network and addresses are known whatever the kernel says, also before it says anything.

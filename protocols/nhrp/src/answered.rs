@@ -62,15 +62,18 @@ impl Answered {
         self.by_requester.get(&requester).is_some_and(at)
     }
 
-    /// Takes out all answers that overlap `prefix` (all there are for `None`), by requester. `expires` is the
-    /// latest moment of them.
-    pub(crate) fn take(&mut self, now: Instant, prefix: Option<IpNet>) -> Vec<(IpAddr, Vec<IpNet>, Instant)> {
+    /// Takes out these answers, by requester. The moment is the latest at which one of them would have ended.
+    pub(crate) fn take(
+        &mut self,
+        now: Instant,
+        which: impl Fn(&IpNet) -> bool,
+    ) -> Vec<(IpAddr, Vec<IpNet>, Instant)> {
         let mut taken = Vec::new();
         for (requester, Requester { answers, .. }) in &mut self.by_requester {
             let mut prefixes = Vec::new();
             let mut latest = now;
             answers.retain(|answered, expires| {
-                let gone = prefix.is_none_or(|p| overlap(&p, answered));
+                let gone = which(answered);
                 if gone && *expires > now {
                     prefixes.push(*answered);
                     latest = latest.max(*expires);

@@ -49,7 +49,7 @@ impl Node {
         for id in self.state.nhs.keys().copied().collect::<Vec<_>>() {
             self.register_now(now, id);
         }
-        self.withdraw_matching(now, None);
+        self.withdraw_which(now, |_| true);
     }
 
     /// Forgets, as an operator asks for it.

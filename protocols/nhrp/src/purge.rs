@@ -10,6 +10,7 @@ use crate::{Environment, Error, Event};
 use ipnet::IpNet;
 use packet::{Instant, Path};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -37,7 +38,21 @@ impl Node {
     /// again until they acknowledge or the answer would have ended. Sent by the next [`Node::handle_timeout`],
     /// which is due at once.
     pub fn withdraw(&mut self, now: Instant, prefix: IpNet) {
-        self.withdraw_matching(now, Some(prefix));
+        self.withdraw_which(now, |answered| overlap(answered, &prefix));
+    }
+
+    /// Routes changed: the same for every answer that would not be given again.
+    pub fn withdraw_stale(&mut self, now: Instant, env: &dyn Environment) {
+        let stale: BTreeSet<IpNet> = self
+            .answered()
+            .map(|entry| entry.prefix)
+            .filter(|answered| {
+                !self.leads_here(answered.addr(), env).is_some_and(|now| now.contains(answered))
+            })
+            .collect();
+        if !stale.is_empty() {
+            self.withdraw_which(now, |answered| stale.contains(answered));
+        }
     }
 
     /// Takes back all that was registered and answered: on shutdown. What was sent is sent once more as long as
@@ -45,7 +60,7 @@ impl Node {
     pub fn deregister(&mut self, now: Instant) {
         // Answers first: the server passes their purges on only for who is registered, and which server that is
         // we know only now.
-        for (requester, prefixes, deadline) in self.state.answered.take(now, None) {
+        for (requester, prefixes, deadline) in self.state.answered.take(now, |_| true) {
             let path = self.known_path(requester).or_else(|| self.server_path(requester));
             self.start_purges(now, requester, &prefixes, path, deadline);
         }
@@ -61,9 +76,9 @@ impl Node {
 }
 
 impl Node {
-    /// All answers that overlap `prefix`, or all there are.
-    pub(crate) fn withdraw_matching(&mut self, now: Instant, prefix: Option<IpNet>) {
-        for (requester, prefixes, deadline) in self.state.answered.take(now, prefix) {
+    /// These answers.
+    pub(crate) fn withdraw_which(&mut self, now: Instant, which: impl Fn(&IpNet) -> bool) {
+        for (requester, prefixes, deadline) in self.state.answered.take(now, which) {
             self.start_purges(now, requester, &prefixes, None, deadline);
         }
     }

@@ -84,11 +84,8 @@ impl Node {
         if !self.config.shortcuts || self.own(Protocol::of(destination)).is_none() {
             return Verdict::Refuse(CieCode::PROHIBITED);
         }
-        if self.is_own(destination) {
-            return Verdict::Answer(IpNet::from(destination));
-        }
-        // For a peer mapped by hand we are the way: it knows no path but ours.
-        if let Some(prefix) = self.mapped(destination) {
+        // Ourselves, or a peer mapped by hand: it knows no path but ours.
+        if let Some(prefix) = self.own_or_mapped(destination) {
             return Verdict::Answer(prefix);
         }
         // Nobody is told the way to himself.
@@ -97,18 +94,35 @@ impl Node {
         if let Some((_, r)) = self.state.registered.covering(destination).filter(|(_, r)| r.expires > now) {
             return onward(r.path);
         }
+        if let Some(prefix) = self.leads_here(destination, env) {
+            return Verdict::Answer(prefix);
+        }
         match env.route(destination) {
-            Route::Local => Verdict::Answer(IpNet::from(destination)),
-            //= rfc2332#6.3
-            // For the shortest prefix that covers the destination and has no more specific route inside.
-            Route::OffOverlay { prefix } if prefix.prefix_len() >= WIDEST => Verdict::Answer(prefix),
-            Route::OffOverlay { .. } => Verdict::Answer(IpNet::from(destination)),
-            Route::Overlay { next_hop, prefix } if self.mapped(next_hop).is_some() => Verdict::Answer(prefix),
             Route::Overlay { .. } if self.config.serve => {
                 self.hop_to(destination, env).map_or(Verdict::Refuse(CieCode::NO_BINDING), onward)
             }
-            Route::Overlay { .. } | Route::Unreachable => Verdict::Refuse(CieCode::NO_BINDING),
+            _ => Verdict::Refuse(CieCode::NO_BINDING),
         }
+    }
+
+    /// The prefix around `destination` that we are the way to, if we are.
+    pub(crate) fn leads_here(&self, destination: IpAddr, env: &dyn Environment) -> Option<IpNet> {
+        if let Some(prefix) = self.own_or_mapped(destination) {
+            return Some(prefix);
+        }
+        match env.route(destination) {
+            Route::Local => Some(IpNet::from(destination)),
+            //= rfc2332#6.3
+            // For the shortest prefix that covers the destination and has no more specific route inside.
+            Route::OffOverlay { prefix } if prefix.prefix_len() >= WIDEST => Some(prefix),
+            Route::OffOverlay { .. } => Some(IpNet::from(destination)),
+            Route::Overlay { next_hop, prefix } => self.mapped(next_hop).map(|_| prefix),
+            Route::Unreachable => None,
+        }
+    }
+
+    fn own_or_mapped(&self, destination: IpAddr) -> Option<IpNet> {
+        if self.is_own(destination) { Some(IpNet::from(destination)) } else { self.mapped(destination) }
     }
 
     /// The prefix of a mapping by hand that covers an address.
