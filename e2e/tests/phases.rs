@@ -157,6 +157,9 @@ fn spokes_of_two_chained_hubs_find_each_other() {
             here.wait_joined(1)?;
             here.wait_route_to(there)?;
         }
+        // The spokes have the hubs' summaries only; the hubs must have heard of the spokes.
+        hub1.wait_route_to(&b)?;
+        hub2.wait_route_to(&a)?;
         let (at_1, at_2) = (hub1.wire()?, hub2.wire()?);
         a.wait_direct(&b)?;
         let request =
