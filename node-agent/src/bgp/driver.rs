@@ -126,7 +126,7 @@ impl Driver {
                     continue;
                 }
             }
-            self.status_due.get_or_insert(clock::now() + STATUS_INTERVAL);
+            self.tell_status_soon(clock::now());
         }
     }
 
@@ -134,7 +134,7 @@ impl Driver {
         let now = clock::now();
         if self.speaker.poll_timeout().is_some_and(|due| due <= now) {
             self.speaker.handle_timeout(now);
-            self.status_due.get_or_insert(now + STATUS_INTERVAL);
+            self.tell_status_soon(now);
         }
         if self.listeners.due.is_some_and(|due| due <= now) {
             self.listeners.open(now);
@@ -144,6 +144,10 @@ impl Driver {
             let neighbours = self.speaker.neighbours().map(|status| events::neighbour(now, status));
             let _ = self.tell.send(FromRouting::Neighbours(neighbours.collect())).await;
         }
+    }
+
+    fn tell_status_soon(&mut self, now: Instant) {
+        self.status_due = self.status_due.or(Some(now + STATUS_INTERVAL));
     }
 
     fn on_command(&mut self, command: ToRouting) {
