@@ -12,11 +12,14 @@ use packet::Instant;
 use rpc::agent::{CapturedPacket, Configuration, Event};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, io};
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
+
+/// Where in the state directory the manifests stand that were last in force.
+const LAST_GOOD: &str = "manifests";
 
 /// How the agent was started.
 #[derive(Clone, Debug)]
@@ -119,15 +122,21 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     }
 
     let first = manifests::load(&options.manifests, &options.node, options.workers);
+    if first.is_err()
+        && let Ok(last) = manifests::load(&options.state_dir.join(LAST_GOOD), &options.node, options.workers)
+    {
+        tracing::warn!("the manifests can't be used: starting with those that were last in force");
+        agent.apply(Ok(last)).await;
+    }
     let watch =
         manifests::watch(options.manifests.clone(), options.node.clone(), options.workers, first.clone());
     let mut changes = watch?;
-    agent.apply(first).await;
+    follow(&mut agent, &options, first).await;
     let mut stop = std::pin::pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => break,
-            Some(outcome) = changes.recv() => agent.apply(outcome).await,
+            Some(outcome) = changes.recv() => follow(&mut agent, &options, outcome).await,
             Some(ended) = servers.join_next() => match ended {
                 // The network goes on without its API; the log says so.
                 Ok(Err(error)) => tracing::error!(%error, "a server ended"),
@@ -138,6 +147,20 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     agent.shutdown(!options.keep_datapath).await;
     let _ = fs::remove_file(options.run_dir.join("agent.sock"));
     Ok(())
+}
+
+/// Applies what the folder says, and keeps a copy of it when it is good, so that a restart finds one whatever becomes
+/// of the folder.
+async fn follow(agent: &mut Agent, options: &Options, outcome: manifests::Outcome) {
+    let good = outcome.is_ok();
+    agent.apply(outcome).await;
+    if good {
+        let kept = options.state_dir.join(LAST_GOOD);
+        let is_good = |folder: &Path| manifests::load(folder, &options.node, options.workers).is_ok();
+        if let Err(error) = manifests::keep(&options.manifests, &kept, is_good) {
+            tracing::warn!(%error, folder = %kept.display(), "cannot keep a copy of the manifests");
+        }
+    }
 }
 
 struct Agent {
@@ -266,7 +289,7 @@ fn lock_run_dir(options: &Options) -> Result<fs::File, Error> {
     Ok(file)
 }
 
-fn named(path: &std::path::Path) -> impl FnOnce(io::Error) -> Error {
+fn named(path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.display().to_string();
     move |error| Error::Io(path, error)
 }

@@ -237,18 +237,24 @@ impl TunnelConfig {
     /// MTU of the interface: as configured, or what the underlay leaves after IP, UDP and GRE.
     #[must_use]
     pub fn mtu(&self, underlay: Option<Underlay>) -> u16 {
-        const UDP: u16 = 8;
-        const GRE: u16 = 4;
-        const GRE_KEY: u16 = 4;
         if let Some(mtu) = self.mtu {
             return mtu;
         }
-        let below = underlay.map_or(1500, |u| u.mtu.min(9216 + 56));
+        let overhead = self.overhead(underlay);
+        let below = underlay.map_or(1500, |u| u.mtu.min(9216 + overhead));
+        let least = if self.carries_v6() { 1280 } else { 576 };
+        below.saturating_sub(overhead).max(least)
+    }
+
+    /// Octets that the tunnel adds to a packet.
+    #[must_use]
+    pub fn overhead(&self, underlay: Option<Underlay>) -> u16 {
+        const UDP: u16 = 8;
+        const GRE: u16 = 4;
         // An IPv6 header is the longer one; without an address it is not known which it will be.
         let ip = if underlay.is_some_and(|u| u.address.is_ipv4()) { 20 } else { 40 };
-        let key = if self.settings.gre_key.is_some() { GRE_KEY } else { 0 };
-        let least = if self.engine.networks.iter().any(|n| n.addr().is_ipv6()) { 1280 } else { 576 };
-        below.saturating_sub(ip + UDP + GRE + key).max(least)
+        let key = if self.settings.gre_key.is_some() { 4 } else { 0 };
+        ip + UDP + GRE + key
     }
 
     fn families(&self, underlay: Option<Underlay>) -> Vec<IpAddr> {
@@ -259,11 +265,17 @@ impl TunnelConfig {
         if known.iter().any(IpAddr::is_ipv4) || known.is_empty() {
             bind.push(Ipv4Addr::UNSPECIFIED.into());
         }
-        if known.iter().any(IpAddr::is_ipv6) {
+        // A name may have addresses of either version.
+        if known.iter().any(IpAddr::is_ipv6) || (!self.names.is_empty() && has_ipv6()) {
             bind.push(Ipv6Addr::UNSPECIFIED.into());
         }
         bind
     }
+}
+
+/// Does this machine speak IPv6 at all?
+fn has_ipv6() -> bool {
+    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|table| !table.is_empty())
 }
 
 fn hub_config(hub: &NodeHub, id: NhsId) -> HubConfig {
@@ -327,4 +339,113 @@ fn is_interface_name(name: &str) -> bool {
         && ![".", ".."].contains(&name)
         && name != "all"
         && name != "default"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crds::manifest::read_text;
+    use plan::NodeFacts;
+
+    fn parse(spec: &str) -> Result<TunnelConfig, ConfigError> {
+        let text = format!(
+            "apiVersion: kube-dmvpn.io/v1alpha1\nkind: DmvpnSpoke\nmetadata: {{name: site}}\nspec:\n{spec}\n"
+        );
+        let manifests = read_text("site.yaml", &text).unwrap();
+        let spec = plan::standalone(&manifests, &NodeFacts::named("a-1")).unwrap();
+        TunnelConfig::parse(&spec.tunnels[0], &manifests.secrets, 2)
+    }
+
+    const PLAIN: &str = "  tunnel: {network: 10.200.0.0/16, addresses: 10.200.16.1/32}
+  security: {mode: None}
+  hubs:
+  - {address: 198.51.100.1}
+  - {address: hub2.example.com, priority: 1, encapsulation: Gre}";
+
+    fn underlay(address: &str, mtu: u16) -> Option<Underlay> {
+        Some(Underlay { address: address.parse().unwrap(), mtu })
+    }
+
+    #[test]
+    fn encryption_that_does_not_exist_is_refused_instead_of_sent_in_clear() {
+        let mut tunnel = crds_tunnel(PLAIN);
+        tunnel.security.mode = SecurityMode::Encrypted;
+        assert_eq!(
+            TunnelConfig::parse(&tunnel, &Secrets::new(), 1),
+            Err(ConfigError::NoEncryption("site".to_owned()))
+        );
+    }
+
+    fn crds_tunnel(spec: &str) -> NodeTunnel {
+        let text = format!(
+            "apiVersion: kube-dmvpn.io/v1alpha1\nkind: DmvpnSpoke\nmetadata: {{name: site}}\nspec:\n{spec}\n"
+        );
+        let manifests = read_text("site.yaml", &text).unwrap();
+        plan::standalone(&manifests, &NodeFacts::named("a-1")).unwrap().tunnels.remove(0)
+    }
+
+    #[test]
+    fn a_hub_is_tried_in_udp_first_and_a_name_is_looked_up() {
+        let config = parse(PLAIN).unwrap();
+        let hub: IpAddr = "198.51.100.1".parse().unwrap();
+        let engine = config.engine(None);
+        assert_eq!(engine.hubs[0].paths, [Path::udp(hub, 4754), Path::gre(hub)]);
+        assert!(engine.hubs[1].paths.is_empty());
+        assert_eq!(config.names[0].name, "hub2.example.com");
+        assert_eq!(config.names[0].wrappings, [Encapsulation::Gre]);
+    }
+
+    #[test]
+    fn the_mtu_is_what_the_underlay_leaves() {
+        let config = parse(PLAIN).unwrap();
+        assert_eq!(config.mtu(underlay("192.0.2.1", 1500)), 1468);
+        assert_eq!(config.mtu(underlay("2001:db8::1", 1500)), 1448);
+        assert_eq!(config.mtu(None), 1448);
+    }
+
+    #[test]
+    fn the_tunnel_address_gets_the_length_of_its_network() {
+        let interface = parse(PLAIN).unwrap().kernel_interface(None);
+        assert_eq!(interface.addresses, ["10.200.16.1/16".parse::<IpNet>().unwrap()]);
+    }
+
+    #[test]
+    fn behind_a_one_to_one_nat_others_are_told_the_advertised_address() {
+        let spec = format!("{PLAIN}\n  underlay: {{address: 10.9.0.5, advertise: {{a-1: 203.0.113.5}}}}");
+        let config = parse(&spec).unwrap();
+        let underlay = underlay("10.9.0.5", 1500);
+        assert_eq!(config.engine(underlay).nbma_address, "203.0.113.5".parse::<IpAddr>().unwrap());
+        assert_eq!(config.settings(underlay).bind, ["10.9.0.5".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn an_address_that_may_change_is_not_bound_to() {
+        let config = parse(PLAIN).unwrap();
+        let bind = config.settings(underlay("192.0.2.1", 1500)).bind;
+        assert!(bind.iter().all(IpAddr::is_unspecified) && bind.iter().any(IpAddr::is_ipv4));
+    }
+
+    #[test]
+    fn an_authentication_longer_than_the_extension_is_refused() {
+        let mut tunnel = crds_tunnel(PLAIN);
+        tunnel.nhrp.authentication_secret = Some("key".to_owned());
+        let secret = |text: &str| {
+            let entries = BTreeMap::from([("key".to_owned(), text.as_bytes().to_vec())]);
+            Secrets::from([("key".to_owned(), Secret::new("key", entries))])
+        };
+        assert!(TunnelConfig::parse(&tunnel, &secret("eightchr"), 1).is_ok());
+        assert!(matches!(
+            TunnelConfig::parse(&tunnel, &secret("ninechars"), 1),
+            Err(ConfigError::Authentication(..))
+        ));
+        assert!(matches!(TunnelConfig::parse(&tunnel, &Secrets::new(), 1), Err(ConfigError::Secret(..))));
+    }
+
+    #[test]
+    fn an_interface_name_that_means_something_else_is_refused() {
+        for name in ["", "all", "..", "a/b", "sixteen-letters!"] {
+            assert!(!is_interface_name(name), "{name}");
+        }
+        assert!(is_interface_name("dmvpn0.7"));
+    }
 }

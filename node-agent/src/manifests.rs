@@ -6,8 +6,10 @@ use crate::config::TunnelConfig;
 use crds::manifest;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use plan::NodeFacts;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -34,6 +36,37 @@ pub fn load(folder: &Path, node: &str, workers: u16) -> Outcome {
         }
     }
     if errors.is_empty() { Ok(tunnels) } else { Err(errors) }
+}
+
+/// Keeps a copy of the folder, readable by its owner only, since it holds secrets. `is_good` judges the copy: the
+/// folder may have changed since it was read, and then the copy from before is kept.
+pub fn keep(folder: &Path, copy: &Path, is_good: impl Fn(&Path) -> bool) -> io::Result<()> {
+    let draft = copy.with_extension("new");
+    remove(&draft)?;
+    fs::DirBuilder::new().mode(0o700).recursive(true).create(&draft)?;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default();
+        let wanted =
+            path.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|known| e == *known));
+        if wanted && !name.as_encoded_bytes().starts_with(b".") && path.is_file() {
+            let target = draft.join(name);
+            fs::copy(&path, &target)?;
+            fs::set_permissions(&target, fs::Permissions::from_mode(0o600))?;
+        }
+    }
+    if !is_good(&draft) {
+        return remove(&draft);
+    }
+    remove(copy)?;
+    fs::rename(&draft, copy)
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Watches the folder and reads it when it changed. Only a different outcome is told. Ends with the receiver.
@@ -87,4 +120,66 @@ async fn follow(
 
 fn lines(error: impl std::fmt::Display) -> Vec<String> {
     error.to_string().lines().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPOKE: &str = "apiVersion: kube-dmvpn.io/v1alpha1
+kind: DmvpnSpoke
+metadata: {name: site}
+spec:
+  tunnel: {network: 10.200.0.0/16, addresses: 10.200.16.1/32}
+  security: {mode: None}
+  hubs: [{address: 198.51.100.1}]
+";
+
+    #[test]
+    fn a_folder_becomes_tunnels() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("site.yaml"), SPOKE).unwrap();
+        let tunnels = load(folder.path(), "a-1", 1).unwrap();
+        assert_eq!(tunnels.iter().map(TunnelConfig::interface).collect::<Vec<_>>(), ["dmvpn0"]);
+    }
+
+    #[test]
+    fn encryption_is_refused_by_name_and_nothing_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: psk}\nstringData: {psk: x}\n";
+        let encrypted = "{authentication: {preSharedKey: {secret: psk}}}";
+        let text = SPOKE.replace("{mode: None}", encrypted) + secret;
+        fs::write(folder.path().join("site.yaml"), text).unwrap();
+        let errors = load(folder.path(), "a-1", 1).unwrap_err();
+        assert!(errors.iter().any(|e| e.contains("Encrypted is not available")), "{errors:?}");
+    }
+
+    #[test]
+    fn the_last_good_manifests_are_kept_and_a_broken_folder_does_not_replace_them() {
+        let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let kept = state.path().join("manifests");
+        let is_good = |folder: &Path| load(folder, "a-1", 1).is_ok();
+        fs::write(folder.path().join("site.yaml"), SPOKE).unwrap();
+        keep(folder.path(), &kept, is_good).unwrap();
+        fs::write(folder.path().join("site.yaml"), "kind: [").unwrap();
+        keep(folder.path(), &kept, is_good).unwrap();
+        assert_eq!(fs::read_to_string(kept.join("site.yaml")).unwrap(), SPOKE);
+        assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told_once_and_only_if_it_means_something() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("site.yaml");
+        fs::write(&file, SPOKE).unwrap();
+        let first = load(folder.path(), "a-1", 1);
+        let mut outcomes = watch(folder.path().to_owned(), "a-1".to_owned(), 1, first).unwrap();
+        fs::write(&file, format!("# a comment\n{SPOKE}")).unwrap();
+        let quiet = tokio::time::timeout(Duration::from_millis(900), outcomes.recv()).await;
+        assert!(quiet.is_err(), "a comment is no change");
+        fs::write(&file, SPOKE.replace("198.51.100.1", "198.51.100.2")).unwrap();
+        let told = tokio::time::timeout(Duration::from_secs(10), outcomes.recv()).await.unwrap().unwrap();
+        let address = "198.51.100.2".parse::<std::net::IpAddr>().unwrap();
+        assert!(told.unwrap()[0].literal_hubs().all(|hub| hub == address));
+    }
 }

@@ -11,6 +11,9 @@ use std::{fs, io};
 
 /// Removes everything. Returns what could not be removed, in words.
 pub async fn run(run_dir: &Path, state_dir: &Path) -> Vec<String> {
+    if is_running(run_dir) {
+        return vec![format!("an agent runs with run directory {}: stop it first", run_dir.display())];
+    }
     let mut left = Vec::new();
     let process = Process {
         socket: run_dir.join("datapath.sock"),
@@ -34,6 +37,11 @@ pub async fn run(run_dir: &Path, state_dir: &Path) -> Vec<String> {
         note(&mut left, "state directory", gone(fs::remove_dir_all(state_dir)));
     }
     left
+}
+
+/// An agent holds the lock for as long as it lives.
+fn is_running(run_dir: &Path) -> bool {
+    fs::File::open(run_dir.join("agent.lock")).is_ok_and(|lock| lock.try_lock().is_err())
 }
 
 async fn remove_from_kernel(kernel: &Kernel, state_dir: &Path, left: &mut Vec<String>) {

@@ -116,6 +116,14 @@ fn a_broken_manifest_changes_nothing_and_is_told() {
         assert!(Ping::times(3).run(&overlay.host_a, "10.2.0.10")?.complete());
         let checks = overlay.a.ask().diagnose()?;
         assert!(checks.iter().any(|c| c.name == "manifests" && !c.advice.is_empty()), "{checks:?}");
+
+        // Nor does a restart: what was in force last is kept.
+        overlay.a.end(End::Orderly)?;
+        overlay.a.launch()?;
+        overlay.a.ask().wait_hubs(1)?;
+        assert!(Ping::times(3).run(&overlay.host_a, "10.2.0.10")?.complete());
+        let status = overlay.a.ask().status()?;
+        assert!(!status.configuration.map(|c| c.errors).unwrap_or_default().is_empty());
         Ok(())
     });
 }
@@ -125,12 +133,10 @@ fn uninstall_leaves_nothing() {
     story("uninstall", |lab| {
         let overlay = Overlay::build(lab)?;
         let node = overlay.a.node();
+        assert!(!uninstall(&overlay.a)?, "removed what an agent was using");
         overlay.a.end(End::Kill)?;
         let (run, state) = (overlay.a.run_directory(), overlay.a.state_directory());
-        let mut uninstall = Command::new(binary("dmvpn-agent")?);
-        uninstall.arg("uninstall").arg("--run-dir").arg(&run).arg("--state-dir").arg(&state);
-        let status = node.spawn(&mut uninstall)?.wait().map_err(Error::io("uninstall"))?;
-        assert!(status.success());
+        assert!(uninstall(&overlay.a)?);
         assert!(overlay.a.datapaths().is_empty());
         assert!(!run.exists() && !state.exists());
         let links = String::from_utf8_lossy(&node.run("ip", &["link"])?.stdout).into_owned();
@@ -260,6 +266,15 @@ fn metrics_say_what_happens() {
         assert!(http_get(overlay.hub.node(), "/readyz")?.starts_with("HTTP/1.1 200"));
         Ok(())
     });
+}
+
+/// Runs `dmvpn-agent uninstall` on the agent's node. True if it succeeded.
+fn uninstall(agent: &Agent) -> Result<bool> {
+    let mut command = Command::new(binary("dmvpn-agent")?);
+    command.arg("uninstall").arg("--run-dir").arg(agent.run_directory());
+    command.arg("--state-dir").arg(agent.state_directory());
+    let status = agent.node().spawn(&mut command)?.wait().map_err(Error::io("wait for uninstall"))?;
+    Ok(status.success())
 }
 
 /// The whole answer to a request to the agent's metrics port.

@@ -53,6 +53,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Failures kept for `diagnose`.
 const MAX_FAILURES: usize = 16;
+/// And for how long.
+const FAILURE_MEMORY: Duration = Duration::from_secs(300);
 
 /// What a loop works with.
 pub struct Parts {
@@ -109,7 +111,7 @@ pub struct Control {
     waiting: Vec<oneshot::Sender<Snapshot>>,
     conflicts: BTreeMap<String, IpAddr>,
     unresolved: BTreeMap<String, String>,
-    failures: VecDeque<String>,
+    failures: VecDeque<(Instant, String)>,
     up: bool,
     state_since: Instant,
 }
@@ -282,8 +284,7 @@ impl Control {
         }
         if self.due.routes <= now {
             self.due.routes = Instant::NEVER;
-            self.wanted.doubt();
-            self.settle_routes();
+            self.judge_routes();
         }
         if self.due.inspection <= now {
             self.due.inspection = Instant::NEVER;

@@ -1,6 +1,6 @@
 //! Requests: configuration, questions, clearing.
 
-use super::{Command, Control, MAX_FAILURES, Snapshot};
+use super::{Command, Control, FAILURE_MEMORY, MAX_FAILURES, Snapshot};
 use crate::clock::{self, now};
 use crate::config::TunnelConfig;
 use crate::dns::Resolver;
@@ -111,7 +111,7 @@ impl Control {
             routes: routes.collect(),
             bgp: self.bgp_neighbours(),
             recursive: self.recursive(),
-            failures: self.failures.iter().cloned().collect(),
+            failures: self.recent_failures(),
             state_since: self.state_since,
             up: self.up,
         }
@@ -137,12 +137,16 @@ impl Control {
 
     pub(super) fn fail(&mut self, message: String) {
         tracing::warn!(interface = self.config.interface(), "{message}");
-        if self.failures.back() == Some(&message) {
-            return;
-        }
+        self.failures.retain(|(_, known)| *known != message);
         if self.failures.len() == MAX_FAILURES {
             self.failures.pop_front();
         }
-        self.failures.push_back(message);
+        self.failures.push_back((now(), message));
+    }
+
+    fn recent_failures(&self) -> Vec<String> {
+        let now = now();
+        let recent = self.failures.iter().filter(|(at, _)| now.since(*at) < FAILURE_MEMORY);
+        recent.map(|(_, message)| message.clone()).collect()
     }
 }

@@ -71,22 +71,31 @@ impl Control {
     pub(super) fn settle_static_routes(&mut self) {
         let removed = self.wanted.replace_all(Origin::Static, &self.config.static_routes);
         self.route_steps(removed);
-        self.settle_routes();
+        self.judge_routes();
         self.sweep(Origin::Static);
     }
 
-    /// Installs what is wanted and harmless, removes what became harmful.
+    /// Installs what is wanted and harmless, removes what became harmful, as far as it was not judged yet.
     pub(super) fn settle_routes(&mut self) {
-        let (Some(engine), Some(_)) = (&self.engine, &self.link) else { return };
-        self.guarded = standing::underlay(engine.standing());
-        self.guarded.extend(engine.hubs().into_iter().filter_map(|h| h.path).map(|p| p.remote));
-        self.guarded.extend(self.config.literal_hubs());
+        if self.engine.is_none() || self.link.is_none() {
+            return;
+        }
         let (guarded, rib) = (&self.guarded, &self.rib);
         let steps = self.wanted.settle(|prefix| {
             let address = guard::captured(prefix, guarded, rib)?;
             Some(format!("it covers {address}, which the tunnel itself needs"))
         });
         self.route_steps(steps);
+    }
+
+    /// Judges every route by what the underlay is now.
+    pub(super) fn judge_routes(&mut self) {
+        let Some(engine) = &self.engine else { return };
+        self.guarded = standing::underlay(engine.standing());
+        self.guarded.extend(engine.hubs().into_iter().filter_map(|h| h.path).map(|p| p.remote));
+        self.guarded.extend(self.config.literal_hubs());
+        self.wanted.doubt();
+        self.settle_routes();
     }
 
     /// Does the kernel lack a route of ours? Somebody removed it, or the interface was down.

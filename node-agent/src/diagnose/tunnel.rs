@@ -143,19 +143,15 @@ fn routes(snapshot: &Snapshot) -> Vec<Check> {
 
 fn mtu(snapshot: &Snapshot) -> Option<Check> {
     let underlay = snapshot.underlay?;
-    let header = if underlay.address.is_ipv4() { 20 } else { 40 };
-    let largest = u32::from(snapshot.config.mtu(Some(underlay))) + header + 8 + 8;
+    let inner = snapshot.config.mtu(Some(underlay));
+    let largest = u32::from(inner) + u32::from(snapshot.config.overhead(Some(underlay)));
     let name = named(snapshot, "MTU");
-    Some(if largest <= u32::from(underlay.mtu) + 4 {
-        ok(name, format!("{} inside {}", snapshot.config.mtu(Some(underlay)), underlay.mtu))
+    Some(if largest <= u32::from(underlay.mtu) {
+        ok(name, format!("{inner} inside {}", underlay.mtu))
     } else {
         warn(
             name,
-            format!(
-                "packets of {} do not fit into the underlay's {}",
-                snapshot.config.mtu(Some(underlay)),
-                underlay.mtu
-            ),
+            format!("packets of {inner} do not fit into the underlay's {}", underlay.mtu),
             "leave tunnel.mtu at auto, or lower it; until then large packets are fragmented or refused",
         )
     })

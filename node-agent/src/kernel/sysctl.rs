@@ -58,9 +58,9 @@ pub fn needed(name: &str, v6: bool) -> Vec<Switch> {
     ];
     if v6 {
         switches.push(global(
-            "net/ipv6/conf/all/forwarding",
+            FORWARDING_V6,
             "1",
-            &["2"],
+            &[],
             "IPv6 is not forwarded between the overlay and other interfaces",
         ));
     }
@@ -78,7 +78,7 @@ pub fn is_good(switch: &Switch) -> Option<bool> {
 pub fn apply(switches: &[Switch], memory: &Memory) -> Vec<(Switch, io::Error)> {
     let mut failed = Vec::new();
     for switch in switches {
-        if is_good(switch) != Some(false) {
+        if is_good(switch) != Some(false) || (switch.key == FORWARDING_V6 && lives_by_advertisements()) {
             continue;
         }
         if !switch.local {
@@ -89,6 +89,29 @@ pub fn apply(switches: &[Switch], memory: &Memory) -> Vec<(Switch, io::Error)> {
         }
     }
     failed
+}
+
+const FORWARDING_V6: &str = "net/ipv6/conf/all/forwarding";
+
+/// Does this machine have its IPv6 default route from router advertisements? To forward would make it lose that, so
+/// here a person must decide (`accept_ra=2` on the interface keeps it); `diagnose` says so.
+fn lives_by_advertisements() -> bool {
+    // RTF_ADDRCONF and RTF_DEFAULT among the flags of a route to ::/0.
+    const DEFAULT_BY_ADVERTISEMENT: u32 = 0x0005_0000;
+    let table = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+    table.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let flags = words.get(8).and_then(|f| u32::from_str_radix(f, 16).ok()).unwrap_or(0);
+        words.get(1) == Some(&"00") && flags & DEFAULT_BY_ADVERTISEMENT == DEFAULT_BY_ADVERTISEMENT
+    }) && !keeps_advertisements()
+}
+
+/// Does any interface accept advertisements even while forwarding?
+fn keeps_advertisements() -> bool {
+    let interfaces = fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten();
+    interfaces.filter(|e| e.file_name() != "all" && e.file_name() != "default").any(|entry| {
+        fs::read_to_string(entry.path().join("accept_ra")).is_ok_and(|value| value.trim() == "2")
+    })
 }
 
 /// What global switches were before the first change, kept in the state directory.
