@@ -49,7 +49,8 @@ fn spoke(tunnel_address: &str, lan: &str) -> Manifest {
 fn two_lans_reach_each_other_and_a_shortcut_forms() {
     story("shortcut", |lab| {
         let overlay = Overlay::build(lab)?;
-        let report = Ping::times(5).run(&overlay.host_a, "10.2.0.10")?;
+        // Two seconds: the hub redirects once it has proven the path to a spoke that just joined.
+        let report = Ping::times(20).run(&overlay.host_a, "10.2.0.10")?;
         if !report.complete() {
             return Err(Error::other(format!("pings were lost while the shortcut formed: {report}")));
         }
@@ -69,7 +70,7 @@ fn two_lans_reach_each_other_and_a_shortcut_forms() {
 fn an_agent_that_is_killed_and_restarted_loses_nothing() {
     story("restart", |lab| {
         let overlay = Overlay::build(lab)?;
-        Ping::times(3).run(&overlay.host_a, "10.2.0.10")?;
+        Ping::times(20).run(&overlay.host_a, "10.2.0.10")?;
         overlay.a.ask().wait_path("10.2.0.10", "shortcut")?;
         let pings = Ping { count: 200, interval: Duration::from_millis(20), ..Ping::default() };
         let report = std::thread::scope(|scope| {
@@ -154,7 +155,7 @@ fn uninstall_leaves_nothing() {
 fn a_datapath_that_is_killed_is_replaced_and_filled() {
     story("datapath-killed", |lab| {
         let overlay = Overlay::build(lab)?;
-        Ping::times(3).run(&overlay.host_a, "10.2.0.10")?;
+        Ping::times(20).run(&overlay.host_a, "10.2.0.10")?;
         overlay.a.ask().wait_path("10.2.0.10", "shortcut")?;
         let pid = overlay.a.pid();
         overlay.a.kill_datapath()?;
@@ -174,7 +175,7 @@ fn a_datapath_that_is_killed_is_replaced_and_filled() {
 fn a_change_of_the_manifests_loses_no_packet() {
     story("reconfigure", |lab| {
         let overlay = Overlay::build(lab)?;
-        Ping::times(3).run(&overlay.host_a, "10.2.0.10")?;
+        Ping::times(20).run(&overlay.host_a, "10.2.0.10")?;
         overlay.a.ask().wait_path("10.2.0.10", "shortcut")?;
         let pings = Ping { count: 100, interval: Duration::from_millis(20), ..Ping::default() };
         let report = std::thread::scope(|scope| {
@@ -291,7 +292,7 @@ fn http_get(node: &Node, target: &str) -> Result<String> {
 fn what_somebody_removed_is_put_back() {
     story("disturbed", |lab| {
         let overlay = Overlay::build(lab)?;
-        Ping::times(5).run(&overlay.host_a, "10.2.0.10")?;
+        Ping::times(20).run(&overlay.host_a, "10.2.0.10")?;
         overlay.a.ask().wait_path("10.2.0.10", "shortcut")?;
         for disturbance in [
             &["route", "del", "10.0.0.0/8", "dev", "dmvpn0"][..],
