@@ -197,3 +197,24 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_variants() {
+        for error in [Error::Truncated, Error::WrongPath, Error::NotOurTraffic, Error::TooLarge] {
+            let variant = format!("{error:?}");
+            assert_eq!(error.name().replace('_', ""), variant.to_lowercase());
+        }
+    }
+
+    #[test]
+    fn blame_is_where_it_belongs() {
+        assert_eq!(Error::Checksum.blame(), Blame::Bytes);
+        assert_eq!(Error::Loop.blame(), Blame::Peer);
+        assert_eq!(Error::NotServer.blame(), Blame::Mismatch);
+        assert_eq!(Error::TooLarge.blame(), Blame::Us);
+    }
+}

@@ -125,7 +125,7 @@ impl Node {
         }
         // A fixed ID can name only one purge under way: the next gets another.
         let mut id = self.registration_request_id();
-        if self.state.purges.contains_key(&id) {
+        while self.state.purges.contains_key(&id) {
             id = self.take_request_id();
         }
         self.state.purges.insert(id, Purge { to, prefixes, path, deadline, attempts: 0 });

@@ -64,12 +64,6 @@ impl MessageType {
     pub const fn is_reply(self) -> bool {
         matches!(self, Self::ResolutionReply | Self::RegistrationReply | Self::PurgeReply)
     }
-
-    /// Does it ask for an answer?
-    #[must_use]
-    pub const fn is_request(self) -> bool {
-        matches!(self, Self::ResolutionRequest | Self::RegistrationRequest | Self::PurgeRequest)
-    }
 }
 
 /// Flags of the mandatory part; what a bit means depends on the message type (RFC 2332 §5.2.1 to §5.2.5).

@@ -293,3 +293,24 @@ fn purges_carry_transit_records() {
     let record = passed.packet().extension(ExtensionType::FORWARD_TRANSIT).unwrap().entries();
     assert_eq!(record[0].protocol, Some(ip(HUB_ADDRESS)));
 }
+
+#[test]
+fn with_a_fixed_id_two_purges_at_once_are_told_apart() {
+    let mut world = World::new();
+    world.add_hub();
+    let quirks = dmvpn_nhrp::Quirks { fixed_request_id: true, ..Default::default() };
+    let config = dmvpn_nhrp::Config { quirks, ..config("10.0.0.2", "198.51.100.12") };
+    world.add_spoke(1);
+    world.add_spoke_with(2, config, Path::udp(ip("198.51.100.12"), PORT));
+    world.add_spoke(3);
+    world.settle();
+    world.resolve(1, "192.168.2.9");
+    world.resolve(3, "192.168.2.9");
+    world.settle();
+    world.events(1);
+    world.events(3);
+    withdraw(&mut world, "192.168.2.0/24");
+    assert_eq!(world.events(1).len() + world.events(3).len(), 2);
+    world.advance(seconds(100));
+    assert_eq!(world.sent(MessageType::PurgeRequest).iter().filter(|s| s.from == 2).count(), 2);
+}

@@ -488,3 +488,66 @@ fn new_paths_are_registered_by_at_once_and_old_ones_kept_that_still_work() {
     let events = world.events(1);
     assert!(matches!(&events[..], [Event::NhsUp { path, .. }] if *path == other), "{events:?}");
 }
+
+#[test]
+fn a_server_that_refuses_who_it_had_accepted_is_down() {
+    let mut world = World::usual(1);
+    world.events(1);
+    world.stations[HUB].routes.deny_registrations = Some("no longer".into());
+    world.advance(seconds(201));
+    let events = world.events(1);
+    let [Event::RegistrationRefused { code: 4, .. }, Event::NhsDown { reason, .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(reason, "registration refused with code 4");
+}
+
+#[test]
+fn a_server_without_a_known_path_waits_for_one() {
+    let mut world = World::new();
+    world.add_hub();
+    let spoke = world.add(config("10.0.0.1", "198.51.100.11"), Path::udp(ip("198.51.100.11"), PORT));
+    world.register_by(spoke, NhsId(0), vec![]);
+    world.advance(seconds(100));
+    assert!(world.sent(MessageType::RegistrationRequest).is_empty());
+    assert!(matches!(world.node(spoke).nhs().next().unwrap().state, NhsState::Trying));
+    let now = world.now;
+    world.node(spoke).set_paths(now, NhsId(0), vec![hub_path()]);
+    world.settle();
+    assert!(matches!(world.node(spoke).nhs().next().unwrap().state, NhsState::Registered { .. }));
+}
+
+#[test]
+fn an_address_that_cannot_be_a_stations_is_refused() {
+    let mut world = World::usual(1);
+    let mut request = world.sent(MessageType::RegistrationRequest)[0].packet();
+    for bad in ["224.0.0.5", "0.0.0.0", "fd00::1"] {
+        exchange_mut(&mut request).entries[0].protocol = Some(ip(bad));
+        let path = world.stations[1].visible;
+        world.inject(HUB, path, &request.encode(0).unwrap()).unwrap();
+    }
+    world.settle();
+    assert_eq!(codes(&world), [0, 4, 4, 4]);
+}
+
+#[test]
+fn the_preferred_server_is_asked_first() {
+    let mut world = World::new();
+    world.add_hub();
+    let second = Path::udp(ip("198.51.100.2"), PORT);
+    world.add(hub_config("10.0.0.253", "198.51.100.2"), second);
+    let spoke = world.add(config("10.0.0.1", "198.51.100.11"), Path::udp(ip("198.51.100.11"), PORT));
+    world.stations[spoke].routes.table = vec![(net("10.0.0.0/24"), Target::OnLink)];
+    world.register_by(spoke, NhsId(1), vec![hub_path()]);
+    world.register_by(spoke, NhsId(2), vec![second]);
+    world.settle();
+    world.node(spoke).set_preferred_nhs(Some(NhsId(2)));
+    world.resolve(spoke, "10.0.0.9");
+    world.settle();
+    assert_eq!(world.sent(MessageType::ResolutionRequest)[0].to, second);
+    let now = world.now;
+    world.node(spoke).remove_nhs(now, NhsId(2));
+    world.resolve(spoke, "10.0.0.8");
+    world.settle();
+    assert_eq!(world.sent(MessageType::ResolutionRequest)[1].to, hub_path());
+}
