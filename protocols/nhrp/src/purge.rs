@@ -176,7 +176,7 @@ impl Node {
         //= rfc2332#5.2.5
         // Each entry must have a protocol address.
         let complete = exchange.entries.iter().all(|e| e.protocol.is_some());
-        if exchange.entries.is_empty() || exchange.entries.len() > MOST_PREFIXES * 4 || !complete {
+        if exchange.entries.is_empty() || exchange.entries.len() > MOST_PREFIXES || !complete {
             self.report(now, path, by, ErrorCode::PROTOCOL_ERROR, bytes);
             return Err(Error::EntryCount);
         }

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Requests in a row that a server which had accepted us may leave unanswered before it counts as down.
 const MOST_UNANSWERED: u32 = 3;
+/// A server that grants less than three times this is not asked more often.
+const SOONEST_REFRESH: Duration = Duration::from_secs(1);
 /// Longest time between two requests is 2 to this power, seconds.
 const LONGEST_BACK_OFF: u32 = 6;
 
@@ -391,7 +393,7 @@ impl Node {
         let holding = self.holding_time().min(if granted == 0 { u16::MAX } else { granted });
         let holding = Duration::from_secs(holding.into());
         let observed = self.observed(packet, own, path);
-        let refresh = self.jitter_down(holding / 3);
+        let refresh = self.jitter_down(holding / 3).max(SOONEST_REFRESH);
         let Some(nhs) = self.state.nhs.get_mut(&id) else { return Ok(()) };
         let paths = &nhs.config.paths;
         let Some(registration) = nhs.registrations.get_mut(&protocol) else { return Ok(()) };

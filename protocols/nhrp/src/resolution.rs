@@ -187,19 +187,17 @@ impl Node {
             .extension(ExtensionType::RESPONDER_ADDRESS)
             .and_then(|e| e.entries().pop())
             .unwrap_or_default();
-        let incomplete = (ResolutionFailure::Refused(CieCode::NO_BINDING.0), Error::Incomplete);
+        let incomplete = || (ResolutionFailure::Refused(CieCode::NO_BINDING.0), Error::Incomplete);
         let responder = entry
             .protocol
             .or(answering.protocol)
             .filter(|r| Protocol::of(*r) == packet.protocol && !self.is_own(*r) && !r.is_unspecified())
-            .ok_or(incomplete)?;
+            .ok_or_else(incomplete)?;
         let origin = self.origin(&path, packet, ExtensionType::REVERSE_TRANSIT, responder);
         let direct = (origin == Origin::Itself).then_some(path);
         let station = Station::find(packet, responder);
-        let claimed = entry.nbma.or(answering.nbma).or_else(|| direct.map(|p| p.remote));
-        let Some(claimed) = claimed else {
-            return Err((ResolutionFailure::Refused(CieCode::NO_BINDING.0), Error::Incomplete));
-        };
+        let claimed =
+            entry.nbma.or(answering.nbma).or_else(|| direct.map(|p| p.remote)).ok_or_else(incomplete)?;
         let nat = nat_address(packet, responder);
         let identity = station.as_ref().and_then(|s| s.identity.clone());
         // Never for more than our own route is good for: the rest may lead elsewhere.
