@@ -177,6 +177,15 @@ impl Site {
         )
     }
 
+    /// Waits until the kernel's next hop to a host is this tunnel address. At a hub that means: the spoke's prefix has
+    /// arrived, not merely a summary that covers it.
+    pub fn wait_next_hop(&self, host: &str, tunnel: &str) -> Result {
+        wait::until(&format!("{} to send to {host} by {tunnel}", self.agent.name()), PATIENCE, || {
+            let route = self.node.route_get(host)?;
+            if route["gateway"] == tunnel { Ok(()) } else { Err(Error::other(route)) }
+        })
+    }
+
     /// Does traffic to the other site go to it directly?
     pub fn direct_to(&self, other: &Self) -> Result<bool> {
         let path = self.agent.ask().path("", &other.host_address)?;
@@ -226,6 +235,9 @@ pub fn start_and_join(lab: &Lab, hubs: &[&Site], spokes: Vec<Plan>) -> Result<Ve
     let spokes = spokes.into_iter().map(|plan| plan.start(lab)).collect::<Result<Vec<_>>>()?;
     for spoke in &spokes {
         spoke.wait_joined(hubs.len())?;
+        for hub in hubs {
+            hub.wait_next_hop(&spoke.host_address, &spoke.tunnel)?;
+        }
     }
     for here in &spokes {
         for there in spokes.iter().filter(|s| s.tunnel != here.tunnel) {

@@ -57,19 +57,27 @@ pub struct Node {
 }
 
 /// How a site is attached to the router before it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Uplink {
     /// Relayed, both ways like this; `None`: a plain veth pair.
     pub shape: Option<Shape>,
     /// MTU of both ends; `None`: 1500.
     pub mtu: Option<u32>,
+    /// The kernel cuts super-frames into packets before they leave, so that captures see what a wire would.
+    pub segmented: bool,
+}
+
+impl Default for Uplink {
+    fn default() -> Self {
+        Self { shape: None, mtu: None, segmented: true }
+    }
 }
 
 impl Uplink {
     /// A relayed link.
     #[must_use]
     pub const fn relayed(shape: Shape) -> Self {
-        Self { shape: Some(shape), mtu: None }
+        Self { shape: Some(shape), mtu: None, segmented: true }
     }
 
     /// A relayed link that takes so many milliseconds each way.
@@ -81,7 +89,7 @@ impl Uplink {
     /// A plain link with this MTU.
     #[must_use]
     pub const fn mtu(mtu: u32) -> Self {
-        Self { shape: None, mtu: Some(mtu) }
+        Self { shape: None, mtu: Some(mtu), segmented: true }
     }
 }
 
@@ -274,7 +282,8 @@ impl Node {
         let router: IpNet = lan.parse().map_err(|e| Error::other(format!("{lan}: {e}")))?;
         let host_address = nth(router, 10);
         let host = Self::create(&self.lab, &format!("{}-{interface}", self.name))?;
-        self.wire(interface, &host, "eth0", &Uplink::default())?;
+        // A host's kernel hands TCP over in super-frames, as a machine with a real network card would.
+        self.wire(interface, &host, "eth0", &Uplink { segmented: false, ..Uplink::default() })?;
         let gateway = router.addr();
         let nodad = if gateway.is_ipv6() { " nodad" } else { "" };
         self.namespace.ip(&[&format!("addr add {router} dev {interface}{nodad}")])?;
@@ -318,6 +327,9 @@ impl Node {
         };
         for (ns, name) in [(a, interface), (b, other_interface)] {
             ns.ip(&[&format!("link set {name} mtu {} up", uplink.mtu.unwrap_or(1500))])?;
+            if uplink.segmented && link.is_none() {
+                ns.ip(&[&format!("link set {name} gso_max_segs 1")])?;
+            }
         }
         Ok(link)
     }

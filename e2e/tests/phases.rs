@@ -158,8 +158,10 @@ fn spokes_of_two_chained_hubs_find_each_other() {
             here.wait_route_to(there)?;
         }
         // The spokes have the hubs' summaries only; the hubs must have heard of the spokes.
-        hub1.wait_route_to(&b)?;
-        hub2.wait_route_to(&a)?;
+        hub1.wait_next_hop(&a.host_address, &a.tunnel)?;
+        hub1.wait_next_hop(&b.host_address, &hub2.tunnel)?;
+        hub2.wait_next_hop(&b.host_address, &b.tunnel)?;
+        hub2.wait_next_hop(&a.host_address, &hub1.tunnel)?;
         let (at_1, at_2) = (hub1.wire()?, hub2.wire()?);
         a.wait_direct(&b)?;
         let request =
