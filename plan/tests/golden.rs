@@ -29,6 +29,33 @@ fn every_sample_is_valid() {
 }
 
 #[test]
+fn the_example_of_the_readme_is_a_sample() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let sample = std::fs::read_to_string(root.join("docs/samples/spoke.yaml")).unwrap();
+    let manifest = sample.find("apiVersion").map(|at| &sample[at..]).unwrap();
+    assert!(readme.contains(manifest), "write this into the README:\n{manifest}");
+}
+
+#[test]
+fn every_manifest_on_a_page_of_the_documentation_is_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let pages = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut count = 0;
+    for page in pages.filter(|path| path.extension().is_some_and(|e| e == "md")) {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        for block in blocks.filter(|block| block.starts_with("apiVersion")) {
+            if let Err(errors) = read_text(&page.display().to_string(), block) {
+                panic!("{errors}\n{block}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 2, "only {count} found");
+}
+
+#[test]
 fn every_sample_becomes_the_node_it_became_before() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
