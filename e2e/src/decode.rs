@@ -215,10 +215,10 @@ impl Payload {
     fn parse_udp(data: &[u8]) -> Option<Self> {
         let (source, destination) = ports(data)?;
         let content = data.get(8..)?;
-        if source == GRE_IN_UDP || destination == GRE_IN_UDP {
-            if let Some(gre) = Gre::parse(Some((source, destination)), content) {
-                return Some(Self::Gre(gre));
-            }
+        if (source == GRE_IN_UDP || destination == GRE_IN_UDP)
+            && let Some(gre) = Gre::parse(Some((source, destination)), content)
+        {
+            return Some(Self::Gre(gre));
         }
         Some(Self::Udp { source, destination, data: content.to_vec() })
     }

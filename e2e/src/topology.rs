@@ -43,8 +43,11 @@ pub(crate) struct Inner {
     nodes: Mutex<Vec<Arc<Namespace>>>,
     ports: AtomicU32,
     routers: AtomicU32,
-    on_failure: Mutex<Vec<Box<dyn Fn(&Path) + Send>>>,
+    on_failure: Mutex<Vec<Evidence>>,
 }
+
+/// Writes what it knows into the folder that is kept when a story fails.
+type Evidence = Box<dyn Fn(&Path) + Send>;
 
 /// One namespace of the lab. Clones are the same namespace.
 #[derive(Clone)]

@@ -80,8 +80,8 @@ fn report(args: &Args, rows: &[(Kind, Sample)]) -> String {
         args.rounds
     );
     for (kind, s) in rows {
-        let ratio = base.map_or("-".into(), |b| format!("{:.2}", s.gbit / b));
-        let cpu = s.cpu_per_gib.map_or("-".into(), |c| format!("{c:.2}"));
+        let ratio = base.map_or_else(|| "-".into(), |b| format!("{:.2}", s.gbit / b));
+        let cpu = s.cpu_per_gib.map_or_else(|| "-".into(), |c| format!("{c:.2}"));
         t += &format!("| {} | {:.2} | {ratio} | {cpu} | {:.0} |\n", kind.label(), s.gbit, s.ping_us);
     }
     t

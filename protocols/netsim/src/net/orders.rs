@@ -44,7 +44,7 @@ impl Net {
             },
             None => Tunnel::new(station.config.clone(), seed, now, station.request_id),
         };
-        let differs = station.reconcile(&tunnel.standing());
+        let differs = station.reconcile(tunnel.standing());
         station.steps.extend(differs.into_iter().map(Step::Do));
         for (prefix, target) in station.kernel.routes() {
             tunnel.handle_input(now, Input::Route { prefix, target: Some(target) });

@@ -106,6 +106,6 @@ impl Net {
         let station = self.station(id);
         let settled = station.steps.is_empty();
         let standing = station.tunnel.as_ref().map(Tunnel::standing);
-        standing.is_some_and(|standing| settled && station.reconcile(&standing).is_empty())
+        standing.is_some_and(|standing| settled && station.reconcile(standing).is_empty())
     }
 }
