@@ -225,8 +225,12 @@ impl Agent {
     async fn apply_tunnel(&self, config: TunnelConfig) -> Result<(), String> {
         let running = self.shared.lock().tunnels.get(config.interface()).cloned();
         if let Some(handle) = running {
-            handle.reconfigure(config).await;
-            return Ok(());
+            if handle.reconfigure(config.clone()).await {
+                return Ok(());
+            }
+            // Another identity or address: leave as who we were, come back as who we are.
+            handle.shutdown(true).await;
+            self.shared.lock().tunnels.remove(config.interface());
         }
         let interface = config.interface().to_owned();
         let parts = Parts {

@@ -138,6 +138,9 @@ impl TunnelConfig {
                     },
                 },
                 admission: tunnel.admission.iter().map(class).collect(),
+                // Without the built-in BGP and without a list, others decide what is routed here: the kernel knows.
+                behind: (tunnel.bgp.is_some() || !tunnel.announce.is_empty())
+                    .then(|| tunnel.announce.clone()),
                 mtu: 0,
                 idle_timeout: tunnel.nhrp.idle_timeout,
             },
@@ -170,6 +173,20 @@ impl TunnelConfig {
     #[must_use]
     pub fn interface(&self) -> &str {
         &self.settings.interface
+    }
+
+    /// Does `other` make another station of this node? Then it can't be changed to, only ended and begun.
+    #[must_use]
+    pub fn is_other_station(&self, other: &Self) -> bool {
+        let key = |config: &Self| {
+            (
+                config.engine.identity.clone(),
+                config.engine.addresses.clone(),
+                config.engine.udp_port,
+                config.engine.hub,
+            )
+        };
+        key(self) != key(other)
     }
 
     /// Are we a hub?

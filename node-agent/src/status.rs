@@ -93,7 +93,10 @@ pub fn cache(snapshot: &Snapshot) -> Vec<agent::CacheEntry> {
 /// The shortcuts as `shortcuts` shows them.
 #[must_use]
 pub fn shortcuts(snapshot: &Snapshot) -> Vec<agent::Shortcut> {
-    snapshot.shortcuts.iter().map(|shortcut| self::shortcut(snapshot, shortcut)).collect()
+    // One that rests no longer is forgotten; the engine keeps it a while to know how often it failed.
+    let is_current =
+        |s: &&ShortcutView| !matches!(s.state, ShortcutState::Resting { until, .. } if until <= snapshot.now);
+    snapshot.shortcuts.iter().filter(is_current).map(|shortcut| self::shortcut(snapshot, shortcut)).collect()
 }
 
 /// An explanation as `path` shows it.

@@ -317,3 +317,21 @@ fn what_somebody_removed_is_put_back() {
         Ok(())
     });
 }
+
+#[test]
+fn another_tunnel_address_makes_another_station() {
+    story("renumbered", |lab| {
+        let overlay = Overlay::build(lab)?;
+        overlay.a.write_manifest("lab.yaml", &spoke("10.200.1.9", "10.1.0.0/24").text())?;
+        wait::until("the new address to be registered and the old one gone", wait::PATIENCE, || {
+            let peers = overlay.hub.ask().peers().map_err(|e| e.to_string())?;
+            let addresses: Vec<_> = peers.iter().flat_map(|p| p.tunnel_addresses.clone()).collect();
+            let has = |a: &str| addresses.iter().any(|known| known == a);
+            if has("10.200.1.9") && !has("10.200.1.1") { Ok(()) } else { Err(format!("{addresses:?}")) }
+        })?;
+        let on_link = overlay.a.node().run("ip", &["-4", "addr", "show", "dev", "dmvpn0"])?;
+        let on_link = String::from_utf8_lossy(&on_link.stdout).into_owned();
+        assert!(on_link.contains("10.200.1.9/16") && !on_link.contains("10.200.1.1/"), "{on_link}");
+        Ok(())
+    });
+}

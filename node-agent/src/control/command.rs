@@ -11,8 +11,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 /// A request to the loop.
 #[derive(Debug)]
 pub enum Command {
-    /// A new configuration of the same tunnel.
-    Reconfigure(Box<TunnelConfig>),
+    /// A new configuration of the same tunnel. Answered by whether it was taken: another station's is not.
+    Reconfigure(Box<TunnelConfig>, oneshot::Sender<bool>),
     /// What is it like now, with fresh counters?
     Snapshot(oneshot::Sender<Snapshot>),
     /// Which way does a packet go?
@@ -55,9 +55,10 @@ impl Handle {
         &self.interface
     }
 
-    /// A new configuration of the same tunnel.
-    pub async fn reconfigure(&self, config: TunnelConfig) {
-        let _ = self.commands.send(Command::Reconfigure(Box::new(config))).await;
+    /// A new configuration of the same tunnel. False: it makes another station of this node, and nothing was changed.
+    /// End this tunnel and begin another.
+    pub async fn reconfigure(&self, config: TunnelConfig) -> bool {
+        self.ask(|taken| Command::Reconfigure(Box::new(config), taken)).await.unwrap_or(false)
     }
 
     /// What the tunnel is like now; `None`: it has ended.

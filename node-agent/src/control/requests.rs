@@ -19,7 +19,13 @@ use std::time::Duration;
 impl Control {
     pub(super) async fn on_command(&mut self, command: Command) {
         match command {
-            Command::Reconfigure(config) => self.reconfigure(*config).await,
+            Command::Reconfigure(config, taken) => {
+                let same_station = !self.config.is_other_station(&config);
+                if same_station {
+                    self.reconfigure(*config).await;
+                }
+                let _ = taken.send(same_station);
+            }
             Command::Snapshot(reply) => {
                 self.waiting.push(reply);
                 if self.datapath.is_connected() {

@@ -3,6 +3,7 @@
 use super::{fail, ok, warn};
 use crate::control::Snapshot;
 use crate::routing::Origin;
+use dmvpn::Resting;
 use dmvpn::view::ShortcutState;
 use rpc::agent::Check;
 
@@ -160,7 +161,9 @@ fn mtu(snapshot: &Snapshot) -> Option<Check> {
 fn shortcuts(snapshot: &Snapshot) -> Option<Check> {
     let up = snapshot.shortcuts.iter().filter(|s| s.state == ShortcutState::Up).count();
     let resting = snapshot.shortcuts.iter().find_map(|s| match &s.state {
-        ShortcutState::Resting { reason, .. } => Some((s.prefix, reason)),
+        ShortcutState::Resting { reason, until } if *until > snapshot.now && is_trouble(reason) => {
+            Some((s.prefix, reason))
+        }
         _ => None,
     });
     let name = named(snapshot, "shortcuts");
@@ -194,4 +197,22 @@ fn drops(snapshot: &Snapshot) -> Option<Check> {
         .collect::<Vec<_>>()
         .join(", ");
     Some(ok(name, format!("since the datapath started: {list}")))
+}
+
+/// Should a direct path be there?
+const fn is_trouble(reason: &Resting) -> bool {
+    match reason {
+        Resting::Idle
+        | Resting::Expired
+        | Resting::Purged
+        | Resting::Cleared
+        | Resting::HubIsEgress
+        | Resting::Routed => false,
+        Resting::Unresolved(_)
+        | Resting::Denied(_)
+        | Resting::Unproven(_)
+        | Resting::Lost(_)
+        | Resting::Recursive { .. }
+        | Resting::NoRoom => true,
+    }
 }

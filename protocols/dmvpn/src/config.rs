@@ -43,6 +43,8 @@ pub struct Config {
     pub nhrp: NhrpConfig,
     /// (Hub) who may claim what. Empty: anyone may claim addresses of `networks` and any prefix.
     pub admission: Vec<claims::Class>,
+    /// What may be answered for as lying behind us. `None`: whatever the kernel reaches by other interfaces.
+    pub behind: Option<Vec<IpNet>>,
     /// Tunnel MTU as announced.
     pub mtu: u16,
     /// A shortcut that carried nothing this long is given up.

@@ -33,6 +33,9 @@ impl Tunnel {
             self.clear_shortcuts(now, None);
         }
         self.own_routes();
+        if before.behind != config.behind {
+            self.with_node(|node, world| node.withdraw_stale(now, world));
+        }
         self.apply_peers(now, &config, &before.static_peers);
         self.retime_all(now);
         for id in self.peers.ids() {

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::hub::Hubs;
 use crate::routes::Routes;
 use claims::Policy;
+use ipnet::IpNet;
 use nhrp::{AnswerClaim, Environment, Refusal, RegistrationClaim, Route};
 use std::net::IpAddr;
 
@@ -17,7 +18,14 @@ pub(crate) struct World<'a> {
 
 impl Environment for World<'_> {
     fn route(&self, destination: IpAddr) -> Route {
-        self.routes.route(destination)
+        match self.routes.route(destination) {
+            Route::OffOverlay { prefix } => match offered(self.config.behind.as_deref(), prefix, destination)
+            {
+                Some(prefix) => Route::OffOverlay { prefix },
+                None => Route::Unreachable,
+            },
+            route => route,
+        }
     }
 
     fn authorize_registration(&self, claim: &RegistrationClaim<'_>) -> Result<(), Refusal> {
@@ -39,5 +47,39 @@ impl Environment for World<'_> {
         self.policy
             .authorize_answer(claim.identity, claim.responder, claim.prefix)
             .map_err(|e| Refusal(e.to_string()))
+    }
+}
+
+/// The part of `prefix` around `destination` that we may answer for.
+fn offered(behind: Option<&[IpNet]>, prefix: IpNet, destination: IpAddr) -> Option<IpNet> {
+    let Some(behind) = behind else { return Some(prefix) };
+    let widest = behind.iter().filter(|b| b.contains(&destination)).min_by_key(|b| b.prefix_len())?;
+    Some(if widest.prefix_len() > prefix.prefix_len() { widest.trunc() } else { prefix })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::offered;
+    use ipnet::IpNet;
+
+    fn offer(behind: Option<&[&str]>, route: &str, destination: &str) -> Option<IpNet> {
+        let behind: Option<Vec<IpNet>> = behind.map(|list| list.iter().map(|p| p.parse().unwrap()).collect());
+        offered(behind.as_deref(), route.parse().unwrap(), destination.parse().unwrap())
+    }
+
+    #[test]
+    fn only_what_is_said_to_lie_behind_us_is_answered_for() {
+        let behind: Option<&[&str]> = Some(&["10.1.0.0/16"]);
+        assert_eq!(offer(behind, "10.1.7.0/24", "10.1.7.9"), Some("10.1.7.0/24".parse().unwrap()));
+        assert_eq!(offer(behind, "192.168.0.0/24", "192.168.0.9"), None);
+        assert_eq!(offer(None, "192.168.0.0/24", "192.168.0.9"), Some("192.168.0.0/24".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_wider_route_is_answered_no_wider_than_what_lies_behind_us() {
+        assert_eq!(
+            offer(Some(&["10.1.0.0/16"]), "10.0.0.0/8", "10.1.7.9"),
+            Some("10.1.0.0/16".parse().unwrap())
+        );
     }
 }

@@ -102,6 +102,7 @@ pub(crate) fn config(name: &str, place: Place, phase: Phase, v6: bool, nbma_addr
         },
         admission: Vec::new(),
         mtu: 1400,
+        behind: None,
         idle_timeout: Duration::from_secs(60),
     }
 }

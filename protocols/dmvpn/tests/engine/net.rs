@@ -145,6 +145,7 @@ pub(crate) fn config(name: &str, tunnel: &str, nbma: &str, phase: Phase) -> Conf
         },
         admission: vec![],
         mtu: 1400,
+        behind: None,
         idle_timeout: Duration::from_secs(120),
     }
 }
