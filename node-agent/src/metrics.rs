@@ -2,6 +2,7 @@
 
 use crate::agent::Shared;
 use crate::control::Snapshot;
+use crate::routing::Origin;
 use dmvpn::view::{Role, ShortcutState};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -137,6 +138,10 @@ struct Families {
     shortcuts: Family<Interface, Gauge>,
     cache: Family<Interface, Gauge>,
     conflict: Family<Interface, Gauge>,
+    bgp_sessions: Family<Interface, Gauge>,
+    bgp_received: Family<Interface, Gauge>,
+    bgp_refused: Family<Interface, Gauge>,
+    bgp_routes: Family<Interface, Gauge>,
     hub_up: Family<Hub, Gauge>,
     hub_rtt: Family<Hub, Gauge<f64, std::sync::atomic::AtomicU64>>,
     drops: Family<Drop, Counter>,
@@ -175,6 +180,18 @@ impl Families {
         set(&self.shortcuts, snapshot.shortcuts.iter().filter(|s| s.state == ShortcutState::Up).count());
         set(&self.cache, snapshot.cache.len());
         set(&self.conflict, usize::from(!snapshot.conflicts.is_empty()));
+        if snapshot.config.bgp.is_some() {
+            let sum = |count: fn(&rpc::agent::BgpNeighbour) -> u32| {
+                snapshot.bgp.iter().map(|n| usize::try_from(count(n)).unwrap_or(usize::MAX)).sum()
+            };
+            set(&self.bgp_sessions, snapshot.bgp.iter().filter(|n| n.state == "Established").count());
+            set(&self.bgp_received, sum(|n| n.prefixes_received));
+            set(&self.bgp_refused, sum(|n| n.prefixes_refused));
+            let installed = |(origin, _, _, refused): &&(Origin, _, _, Option<String>)| {
+                *origin == Origin::Bgp && refused.is_none()
+            };
+            set(&self.bgp_routes, snapshot.routes.iter().filter(installed).count());
+        }
         for hub in &snapshot.hubs {
             let labels = Hub { interface: interface().interface, hub: hub.name.clone() };
             self.hub_up.get_or_create(&labels).set(i64::from(hub.registered && hub.reachable));
@@ -215,6 +232,14 @@ impl Families {
             "1 while another identity holds our tunnel address",
             self.conflict,
         );
+        registry.register("bgp_sessions", "BGP sessions that are established", self.bgp_sessions);
+        registry.register(
+            "bgp_prefixes_received",
+            "Prefixes that BGP neighbours announce",
+            self.bgp_received,
+        );
+        registry.register("bgp_prefixes_refused", "Announcements that were not believed", self.bgp_refused);
+        registry.register("bgp_routes", "Routes that BGP has in the kernel", self.bgp_routes);
         registry.register("hub_up", "1 while registered with the hub and its path answers", self.hub_up);
         registry.register("hub_rtt_seconds", "Round trip to the hub through the tunnel", self.hub_rtt);
         registry.register("drops", "Packets dropped by the datapath, by reason", self.drops);
