@@ -205,6 +205,32 @@ fn an_idle_shortcut_is_given_up() {
 }
 
 #[test]
+fn a_broken_manifest_changes_nothing_and_says_why() {
+    story("broken_manifest", |lab| {
+        let (_hub, a, b) = connected(lab)?;
+        let flows = flows(&a, &b)?;
+        let broken = spoke(1, &[1]).tuned(|m| m.with(json!({"tunnel": {"phase": 4, "mtuu": 1300}})));
+        a.agent.write_manifest("lab.yaml", &broken.manifest.text())?;
+        let errors = wait::until("the error in its status", PATIENCE, || {
+            let errors = a.agent.ask().status()?.configuration.map(|c| c.errors).unwrap_or_default();
+            if errors.is_empty() { Err(lab::Error::other("no errors")) } else { Ok(errors.join("\n")) }
+        })?;
+        assert!(errors.contains("phase") && errors.contains("mtuu"), "both mistakes are named: {errors}");
+        sleep(SECOND);
+        assert!(a.direct_to(&b)?);
+        a.agent.write_manifest("lab.yaml", &spoke(1, &[1]).manifest.text())?;
+        wait::until("the errors to go", PATIENCE, || {
+            let errors = a.agent.ask().status()?.configuration.map(|c| c.errors).unwrap_or_default();
+            if errors.is_empty() { Ok(()) } else { Err(lab::Error::other(errors.join(" "))) }
+        })?;
+        for flow in flows {
+            flow.stop().assert_nothing_lost();
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn an_orderly_end_deregisters_and_uninstall_removes_everything() {
     story("uninstall", |lab| {
         let (hub1, a, b) = connected(lab)?;

@@ -181,6 +181,30 @@ fn frr_with_authentication_registers_with_the_same_password_only() {
 }
 
 #[test]
+fn our_spoke_registers_with_an_frr_hub_by_its_password() {
+    story("their_authentication", |lab| {
+        let fhub = Frr::hub("198.51.100.1", "10.200.0.1", "10.100.1.1/24").authentication("secret12");
+        let fhub = Guest::boot(lab, "fhub", &fhub.configuration())?;
+        let at_hub = Capture::start(lab.internet(), &[fhub.port()])?;
+        let right = spoke(1, &[1]).tuned(linux).tuned(|m| m.authentication("secret12")).start(lab)?;
+        let wrong = spoke(2, &[1]).tuned(linux).tuned(|m| m.authentication("secret99")).start(lab)?;
+        registered(&at_hub, &right.tunnel)?;
+        right.wait_joined(1)?;
+        wait::until("the hub's LAN", 2 * PATIENCE, || {
+            Ping::times(1).expect(&right.host, "10.100.1.1").map(drop)
+        })?;
+        assert!(wrong.agent.ask().hubs()?.iter().all(|h| !h.up));
+        let accepted = |p: &Packet| {
+            p.ip.nhrp().is_some_and(|m| {
+                m.kind == kind::REGISTRATION_REPLY && m.from(&wrong.tunnel) && m.code() == Some(0)
+            })
+        };
+        assert_eq!(at_hub.count(accepted), 0);
+        Ok(())
+    });
+}
+
+#[test]
 fn a_router_without_nhrp_is_a_spoke_by_a_static_map() {
     story("static_map", |lab| {
         let map = |m: Manifest| {

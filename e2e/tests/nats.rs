@@ -1,4 +1,14 @@
 //! NATs by kind: which pairs of spokes get a direct path, which stay by the hub, and what `path` says of it.
+//!
+//! | | none | port-preserving | full cone | symmetric |
+//! |---|---|---|---|---|
+//! | **none** | direct | direct | direct | direct |
+//! | **port-preserving** | | direct | direct | by the hub |
+//! | **full cone** | | | direct | direct |
+//! | **symmetric** | | | | by the hub |
+//!
+//! A symmetric NAT shows a peer another port than the hub. Who filters by port lets nothing in from there; who
+//! doesn't learns the port from the first probe that comes.
 
 use lab::network::{hub, spoke};
 use lab::relay::Shape;
@@ -81,6 +91,21 @@ fn pair(name: &str, a: Before, b: Before, direct: bool) {
 #[test]
 fn a_public_spoke_and_one_behind_a_port_preserving_nat_are_direct() {
     pair("nat_open_preserving", Nothing, PortPreserving, true);
+}
+
+#[test]
+fn a_public_spoke_and_one_behind_a_full_cone_are_direct() {
+    pair("nat_open_cone", Nothing, FullCone, true);
+}
+
+#[test]
+fn a_port_preserving_nat_and_a_full_cone_are_direct() {
+    pair("nat_preserving_cone", PortPreserving, FullCone, true);
+}
+
+#[test]
+fn two_full_cones_are_direct() {
+    pair("nat_cone_cone", FullCone, FullCone, true);
 }
 
 #[test]

@@ -66,7 +66,8 @@ fn nhrp_count(wire: &Capture, message: u8, since: Instant) -> usize {
     wire.count(|p| p.at >= since && p.ip.nhrp().is_some_and(|m| m.kind == message))
 }
 
-/// Forming, renewal, idle expiry, purge, each under full load and each proven by the capture.
+/// Forming, renewal, idle expiry, purge (of a prefix: phase 3), `clear`: each under full load, and proven by the
+/// capture.
 fn a_shortcuts_life(name: &str, phase: u8) {
     heavy_story(name, |lab| {
         // Short times, so that a life fits into a story: renewed after 8 s, idle after 3 s.
@@ -126,6 +127,13 @@ fn a_shortcuts_life(name: &str, phase: u8) {
         }
         sleep(1000 * MS);
         stage.wait_direct(true)?;
+
+        // Both ends are told to forget what they have learnt.
+        for site in [a, b] {
+            site.agent.ask().clear("")?;
+            sleep(500 * MS);
+            stage.wait_direct(true)?;
+        }
         sleep(1000 * MS);
         assert_perfect(&flows.map(Flow::stop));
         Ok(())
@@ -189,6 +197,28 @@ fn a_direct_path_that_dies_costs_at_most_a_second() {
             if now == (true, true) { Ok(()) } else { Err(Error::other(format!("{now:?}"))) }
         })?;
         assert_perfect(&flows.map(Flow::stop));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_far_node_whose_processes_are_all_killed_and_started_again_costs_at_most_a_second() {
+    heavy_story("far_node_killed", |lab| {
+        let stage = stage(lab, 3, |m| m)?;
+        let flows = stage.flows()?;
+        stage.wait_direct(true)?;
+        sleep(1000 * MS);
+        stage.b.agent.kill_datapath()?;
+        stage.b.agent.end(End::Kill)?;
+        // As systemd with its default RestartSec.
+        sleep(100 * MS);
+        stage.b.agent.launch()?;
+        stage.wait_direct(true)?;
+        sleep(2000 * MS);
+        for report in flows.map(Flow::stop) {
+            println!("{report}");
+            assert!(report.lost <= u64::from(RATE), "{report}");
+        }
         Ok(())
     });
 }
