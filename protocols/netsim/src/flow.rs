@@ -97,10 +97,7 @@ impl Flow {
         }
         let mut ways: Vec<(u64, Vec<StationId>)> = Vec::new();
         for (sequence, arrival) in &first {
-            let between = match arrival.stations.as_slice() {
-                [_, between @ .., _] => between,
-                _ => &[],
-            };
+            let between = arrival.between();
             if ways.last().is_none_or(|(_, way)| way != between) {
                 ways.push((*sequence, between.to_vec()));
             }
@@ -120,11 +117,26 @@ impl Flow {
         }
     }
 
+    /// The way of the packet that arrived last.
+    pub(crate) fn last_way(&self) -> Option<&[StationId]> {
+        self.arrivals.last().map(Arrival::between)
+    }
+
     /// How long the last packet that arrived took.
     pub(crate) fn last_delay(&self) -> Option<Duration> {
         let arrival = self.arrivals.last()?;
         let sent = self.sent.get(usize::try_from(arrival.sequence).ok()?)?;
         Some(arrival.at - *sent)
+    }
+}
+
+impl Arrival {
+    /// The stations between the ends.
+    fn between(&self) -> &[StationId] {
+        match self.stations.as_slice() {
+            [_, between @ .., _] => between,
+            _ => &[],
+        }
     }
 }
 

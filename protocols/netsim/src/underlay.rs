@@ -144,6 +144,11 @@ impl Underlay {
         self.links.insert((b, a), link);
     }
 
+    /// Sets the link in one direction.
+    pub(crate) fn set_link_one_way(&mut self, from: StationId, to: StationId, link: Link) {
+        self.links.insert((self.site(from), self.site(to)), link);
+    }
+
     pub(crate) fn link(&self, a: StationId, b: StationId) -> Link {
         self.link_between(self.site(a), self.site(b))
     }

@@ -8,6 +8,7 @@ use crate::queue::Queue;
 use crate::station::{Station, StationId};
 use crate::underlay::{NatId, Underlay};
 use dmvpn::{Config, Phase};
+use ipnet::IpNet;
 use packet::Instant;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -147,6 +148,16 @@ impl Net {
     /// Sets the link between two stations (between their translators, if they are behind one), both ways.
     pub fn set_link(&mut self, a: StationId, b: StationId, link: Link) {
         self.underlay.set_link(a, b, link);
+    }
+
+    /// Sets the link from one station to another in that direction only.
+    pub fn set_link_one_way(&mut self, from: StationId, to: StationId, link: Link) {
+        self.underlay.set_link_one_way(from, to, link);
+    }
+
+    /// What lies behind a station, instead of what the plan says; the first is where its host is.
+    pub fn set_lans(&mut self, id: StationId, lans: &[IpNet]) {
+        self.station_mut(id).lans = lans.to_vec();
     }
 
     /// Nothing passes between these two any more.

@@ -66,14 +66,16 @@ impl Net {
         let (now, checkpoints) = (self.now, self.checkpoints);
         let station = self.station_mut(id);
         let Some(tunnel) = &mut station.tunnel else { return };
+        let mut ordered = false;
         while let Some(action) = tunnel.poll_action() {
             station.steps.push_back(Step::Do(action));
+            ordered = true;
         }
         while let Some(event) = tunnel.poll_event() {
             station.events.push((now, event));
         }
         let wake = tunnel.poll_timeout().filter(|at| *at != Instant::NEVER).map(|at| at.max(now));
-        if checkpoints {
+        if checkpoints && ordered {
             station.steps.push_back(Step::Keep(tunnel.checkpoint(now)));
         }
         if wake != station.timer {

@@ -38,10 +38,8 @@ impl Net {
         let station = self.station_mut(id);
         let checkpoint = station.datapath.checkpoint.clone();
         let mut tunnel = match checkpoint {
-            Some(checkpoint) => match Tunnel::restore(station.config.clone(), &checkpoint, seed, now) {
-                Ok(tunnel) => tunnel,
-                Err(error) => panic!("{}: {error}", station.name),
-            },
+            Some(checkpoint) => Tunnel::restore(station.config.clone(), &checkpoint, seed, now)
+                .unwrap_or_else(|error| panic!("{}: {error}", station.name)),
             None => Tunnel::new(station.config.clone(), seed, now, station.request_id),
         };
         let differs = station.reconcile(tunnel.standing());

@@ -57,6 +57,18 @@ impl Net {
         self.flows[flow.0].report()
     }
 
+    /// The stations between the ends that the packet passed which arrived last.
+    #[must_use]
+    pub fn last_way(&self, flow: FlowId) -> Option<&[StationId]> {
+        self.flows.get(flow.0)?.last_way()
+    }
+
+    /// Did the packet that arrived last come straight from the other end?
+    #[must_use]
+    pub fn is_direct(&self, flow: FlowId) -> bool {
+        self.last_way(flow) == Some(&[])
+    }
+
     /// How long the last packet of a flow took.
     #[must_use]
     pub fn delay(&self, flow: FlowId) -> Option<Duration> {

@@ -2,7 +2,7 @@
 
 use super::Net;
 use crate::station::StationId;
-use dmvpn::{Event, Tunnel};
+use dmvpn::{Action, Event, Tunnel};
 use ipnet::IpNet;
 use packet::Instant;
 use std::collections::BTreeMap;
@@ -100,12 +100,12 @@ impl Net {
         self.underlay.addresses().get(&id).copied()
     }
 
-    /// Are the datapath and the kernel of a station exactly as its engine believes?
+    /// What in the datapath and the kernel of a station is not as its engine believes: what would have to be ordered to
+    /// make it so. `None`: control is not running, or what it ordered is not done yet.
     #[must_use]
-    pub fn is_consistent(&self, id: StationId) -> bool {
+    pub fn differences(&self, id: StationId) -> Option<Vec<Action>> {
         let station = self.station(id);
-        let settled = station.steps.is_empty();
-        let standing = station.tunnel.as_ref().map(Tunnel::standing);
-        standing.is_some_and(|standing| settled && station.reconcile(standing).is_empty())
+        let tunnel = station.tunnel.as_ref().filter(|_| station.steps.is_empty())?;
+        Some(station.reconcile(tunnel.standing()))
     }
 }
