@@ -159,7 +159,7 @@ fn inner<T: Tap, U: Underlay>(
     };
     let at = at.start..at.start + ip.total_len;
     let Some(packet) = buffer.get_mut(at.clone()) else { return };
-    if probe::maybe(packet) && probed(lane, tables, from.path, packet) {
+    if probe::maybe(packet) && probed(lane, tables, (row, from.path), packet) {
         return;
     }
     if tables.is_own(ip.source) {
@@ -206,12 +206,20 @@ fn inner<T: Tap, U: Underlay>(
 }
 
 /// A packet with our mark from a known peer. True: it is dealt with.
-fn probed<T: Tap, U: Underlay>(lane: &mut Lane<T, U>, tables: &Tables, path: Path, packet: &[u8]) -> bool {
+fn probed<T: Tap, U: Underlay>(
+    lane: &mut Lane<T, U>,
+    tables: &Tables,
+    (row, path): (&PeerRow, Path),
+    packet: &[u8],
+) -> bool {
     let Some(probe) = Probe::parse(packet).filter(|probe| tables.is_own(probe.destination)) else {
         return false;
     };
     match probe.kind {
-        Kind::Request => {
+        // Two behind one NAT: the port that the one has towards the hub, the other may have towards us. Who asks by
+        // the path of another is the agent's to find out; an answer from here would prove a path that we don't accept
+        // its packets from.
+        Kind::Request if row.peer.addresses.contains(&probe.source) => {
             let reply = probe.reply();
             let outer = Outer::with_tos(ecn::encapsulate(Ip::parse(packet).map_or(0, |ip| ip.tos)));
             lane.gather(path, outer, protocol_of(packet), tables.tunnel.key, packet.len(), |room| {
@@ -220,7 +228,9 @@ fn probed<T: Tap, U: Underlay>(lane: &mut Lane<T, U>, tables: &Tables, path: Pat
             });
             lane.stats.count(Counter::ProbesAnswered);
         }
-        Kind::Reply => lane.punts.received(path, ReceivedKind::Echo, packet, lane.now, &lane.stats),
+        Kind::Request | Kind::Reply => {
+            lane.punts.received(path, ReceivedKind::Echo, packet, lane.now, &lane.stats);
+        }
     }
     true
 }
@@ -387,6 +397,16 @@ mod tests {
         bench.peer_sends(other, &[probe(Kind::Reply).to_vec()]);
         assert!(matches!(&bench.punted()[..], [FromDatapath::Received { kind: ReceivedKind::Echo, .. }]));
         assert_eq!(bench.delivered(), []);
+    }
+
+    #[test]
+    fn a_probe_by_the_path_of_another_is_the_agents() {
+        let mut bench = Bench::new();
+        let probe = Probe { source: "10.200.0.12".parse().unwrap(), ..probe(Kind::Request) }.to_vec();
+        bench.peer_sends(path(1), std::slice::from_ref(&probe));
+        assert_eq!(bench.sent(), []);
+        let kind = ReceivedKind::Echo;
+        assert_eq!(bench.punted(), [FromDatapath::Received { path: path(1), kind, payload: probe }]);
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub struct TunnelSettings {
 /// A peer as the datapath needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
-    /// Its tunnel addresses.
+    /// Its tunnel addresses. Probes from these are answered at once, others by its paths are control's.
     pub addresses: Vec<IpAddr>,
     /// The path packets leave by; `None`: receive only, what is addressed to it goes by the hub.
     pub send: Option<Path>,

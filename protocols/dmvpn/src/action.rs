@@ -93,7 +93,7 @@ pub enum SourceCheck {
 /// One row of the datapath's peer table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerEntry {
-    /// Tunnel addresses, for people and captures.
+    /// Tunnel addresses. Probes from these are answered by the datapath itself.
     pub addresses: Vec<IpAddr>,
     /// The path packets leave by. `None`: receive only; what is addressed to the peer goes by the hub.
     pub send: Option<Path>,
