@@ -7,6 +7,7 @@ use crate::peer::Peer;
 use crate::peers::Peers;
 use crate::shortcut::{Shortcut, Shortcuts};
 use crate::slots::Slots;
+use crate::timer::Timer;
 use crate::tunnel::{Tunnel, station};
 use nhrp::Node;
 use packet::Instant;
@@ -108,6 +109,7 @@ impl Tunnel {
         }
         tunnel.retime_all(now);
         tunnel.multicast_changed();
+        tunnel.timers.set(Timer::Hubs, now);
         // What was changed meanwhile.
         let config = tunnel.config.clone();
         tunnel.config.nbma_address = old.nbma_address;

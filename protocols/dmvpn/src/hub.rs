@@ -3,12 +3,17 @@
 use crate::action::Event;
 use crate::config::HubConfig;
 use crate::peer::Reach;
+use crate::timer::Timer;
 use crate::tunnel::Tunnel;
 use nhrp::{NhsConfig, NhsId, PeerInfo};
 use packet::{Instant, Path, PeerId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
+
+/// A registration that gets no answer is repeated after this at the latest.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(64);
 
 /// All hubs, best first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -38,6 +43,8 @@ pub(crate) struct Hub {
     pub(crate) since: Instant,
     /// Why it is down.
     pub(crate) reason: Option<String>,
+    /// It is up again, and others may still be missing there until then.
+    trusted_from: Instant,
 }
 
 /// How good a hub is at carrying; less is better.
@@ -66,6 +73,7 @@ impl Hub {
             announced: false,
             since: now,
             reason: None,
+            trusted_from: now,
         }
     }
 
@@ -74,6 +82,15 @@ impl Hub {
         (&self.name, self.priority, self.tunnel_address)
             == (&config.name, config.priority, config.tunnel_address)
             && (config.paths.is_empty() || self.paths == config.paths)
+    }
+
+    /// It is up, and people are told. Everybody whom it served asks for it at intervals that grow as long as it is
+    /// away; until all have, it would drop what is for the others.
+    fn announce(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.announced, true) {
+            self.trusted_from = now + now.since(self.since).min(LONGEST_ABSENCE);
+            (self.since, self.reason) = (now, None);
+        }
     }
 
     fn nhs(&self) -> NhsConfig {
@@ -209,11 +226,8 @@ impl Tunnel {
         hub.addresses.insert(address);
         hub.observed = observed;
         let (name, was_up) = (hub.name.clone(), hub.announced);
-        hub.announced = true;
+        hub.announce(now);
         hub.reason = None;
-        if !was_up {
-            hub.since = now;
-        }
         if let Some(old) = replaced.and_then(|old| self.peers.get_mut(old)) {
             old.hub = None;
             old.take_back(now);
@@ -257,14 +271,14 @@ impl Tunnel {
     pub(crate) fn hub_back(&mut self, now: Instant, peer: PeerId) {
         let Some(id) = self.peers.get(peer).and_then(|p| p.hub) else { return };
         self.node.register_now(now, id);
-        self.choose_hub(now);
         let path = self.peers.get(peer).and_then(|p| p.direct());
         let Some(hub) = self.hubs.get_mut(id) else { return };
         if let (false, Some(path), Some(address)) = (hub.announced, path, hub.registered.first().copied()) {
-            (hub.announced, hub.since, hub.reason) = (true, now, None);
+            hub.announce(now);
             let (hub, observed) = (hub.name.clone(), hub.observed);
             self.events.push_back(Event::HubUp { hub, address, path, observed });
         }
+        self.choose_hub(now);
     }
 
     fn hub_down(&mut self, now: Instant, id: NhsId, reason: String) {
@@ -281,8 +295,10 @@ impl Tunnel {
     /// Decides who carries what has no direct path, and makes it so. In this order: somebody else carries, the lost
     /// hub's row lets go, its neighbour entries follow.
     pub(crate) fn choose_hub(&mut self, now: Instant) {
-        let best =
-            self.hubs.iter().filter_map(|h| Some((self.fitness(h)?, h))).min_by_key(|(fitness, _)| *fitness);
+        let hubs = self.hubs.iter().filter_map(|h| Some((self.fitness(h)?, h)));
+        let best = hubs.min_by_key(|(fitness, hub)| (*fitness, now < hub.trusted_from));
+        let next = self.hubs.iter().map(|h| h.trusted_from).filter(|at| *at > now).min();
+        self.timers.set(Timer::Hubs, next.unwrap_or(Instant::NEVER));
         let chosen = best.and_then(|(_, hub)| hub.peer);
         let id = best.map(|(_, hub)| hub.id);
         let good = best.is_some_and(|(fitness, _)| fitness != Fitness::Lost);
@@ -301,10 +317,20 @@ impl Tunnel {
         for peer in all {
             self.touch(now, peer);
             let Some(p) = self.peers.get(peer) else { continue };
-            let to = (p.direct().is_some() || p.last_resort).then_some(peer);
+            let reachable = p.direct().is_some() || p.last_resort;
+            let trusted = self.hubs.iter().all(|h| h.peer != Some(peer) || now >= h.trusted_from);
             for address in p.addresses.clone() {
-                self.outside.set_neighbour(address, to);
+                // Routes by a hub that has just returned are as it was before; another hub goes on carrying them.
+                let carries = trusted || chosen == Some(peer) || !self.routes.lead_by(address);
+                self.outside.set_neighbour(address, (reachable && carries).then_some(peer));
             }
+        }
+    }
+
+    /// The kernel's routes changed while a hub that returned is not trusted yet.
+    pub(crate) fn reconsider_hubs(&mut self, now: Instant) {
+        if self.timers.is_set(Timer::Hubs) {
+            self.choose_hub(now);
         }
     }
 

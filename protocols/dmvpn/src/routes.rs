@@ -65,6 +65,11 @@ impl Routes {
         matches!(self.lookup(address), Some((_, RouteTarget::Overlay(_))))
     }
 
+    /// Is this tunnel address the next hop of any route?
+    pub(crate) fn lead_by(&self, next_hop: IpAddr) -> bool {
+        self.table.iter().any(|(_, target)| *target == RouteTarget::Overlay(Some(next_hop)))
+    }
+
     //= rfc2332#6.3
     /// The widest prefix inside `route` that covers `destination` and has nothing in it that leads elsewhere. Of a
     /// default route only the host itself: what else it covers is whatever nobody else has claimed yet.

@@ -11,6 +11,8 @@ pub(crate) enum Timer {
     Peer(PeerId),
     /// When to renew, expire or forget a shortcut.
     Shortcut(IpNet),
+    /// When a hub that returned has been up long enough to carry again.
+    Hubs,
     /// When to tell the datapath the multicast list that has changed meanwhile.
     Multicast,
 }

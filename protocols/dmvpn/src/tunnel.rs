@@ -152,6 +152,7 @@ impl Tunnel {
                 Timer::Peer(id) => self.drive(now, id),
                 Timer::Shortcut(prefix) => self.shortcut_due(now, prefix),
                 Timer::Multicast => self.tell_multicast(now),
+                Timer::Hubs => self.choose_hub(now),
             }
             self.ensure_progress(now, timer);
         }
@@ -317,6 +318,7 @@ impl Tunnel {
         if !self.learning_routes {
             self.withdraw_what_is_gone(now);
         }
+        self.reconsider_hubs(now);
         let ours = matches!(target, Some(RouteTarget::Local | RouteTarget::OffOverlay));
         if ours && prefix.prefix_len() > 0 {
             self.routed_elsewhere(now, prefix);
@@ -407,7 +409,7 @@ impl Tunnel {
                 self.unregistered(now, protocol_address, reason)
             }
             Nhrp::RegistrationDenied { protocol_address, path, code, reason } => {
-                let reason = format!("{reason} (code {code})");
+                let reason = if code == 0 { reason } else { format!("{reason} (code {code})") };
                 self.events.push_back(Event::RegistrationDenied { address: protocol_address, path, reason });
             }
             Nhrp::Resolved { id, destination, prefix, peer, holding_time } => {
