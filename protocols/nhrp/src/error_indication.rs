@@ -18,13 +18,21 @@ const MOST_RETURNED: usize = 256;
 impl Node {
     /// Tells the source of a message what was wrong with it.
     //= rfc2332#5.2.7
-    pub(crate) fn report(&mut self, now: Instant, path: Path, to: IpAddr, code: ErrorCode, offender: &[u8]) {
+    /// Tells whether it was said: not too often, and never to everyone.
+    pub(crate) fn report(
+        &mut self,
+        now: Instant,
+        path: Path,
+        to: IpAddr,
+        code: ErrorCode,
+        offender: &[u8],
+    ) -> bool {
         // Never an error about an error.
         let about_error =
             Offender::read(offender).is_ok_and(|o| o.message_type == MessageType::ErrorIndication);
-        let Some(own) = self.own(crate::packet::Protocol::of(to)) else { return };
+        let Some(own) = self.own(crate::packet::Protocol::of(to)) else { return false };
         if about_error || self.is_own(to) || !self.limits.errors.take(now, path) {
-            return;
+            return false;
         }
         let offender = offender.get(..MOST_RETURNED).unwrap_or(offender).to_vec();
         let packet = Packet {
@@ -33,10 +41,11 @@ impl Node {
             ..self.blank(own, to)
         };
         self.send(path, packet);
+        true
     }
 
     /// Tells who wrote a message: of a request its source, of a reply the responder.
-    pub(crate) fn report_to_author(&mut self, m: &Incoming<'_>, code: ErrorCode) {
+    pub(crate) fn report_to_author(&mut self, m: &Incoming<'_>, code: ErrorCode) -> bool {
         let Incoming { packet, .. } = *m;
         let responder = || {
             let named = packet.extension(ExtensionType::RESPONDER_ADDRESS)?.entries().pop()?;
@@ -46,7 +55,7 @@ impl Node {
             true => responder().unwrap_or(packet.destination),
             false => packet.source,
         };
-        self.report(m.now, m.path, author, code, m.bytes);
+        self.report(m.now, m.path, author, code, m.bytes)
     }
 
     /// Tells the source of a message that could not be passed on: by its own path where we know it, since a

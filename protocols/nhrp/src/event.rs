@@ -114,7 +114,7 @@ pub enum Event {
         protocol_address: IpAddr,
         /// By whom.
         path: Path,
-        /// CIE code answered.
+        /// CIE code answered; 0: none was.
         code: u8,
         /// In a person's words.
         reason: String,

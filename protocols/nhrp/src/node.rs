@@ -208,8 +208,12 @@ impl Node {
             (Some(one), None) if one.authenticates(password) => Ok(()),
             _ => Err(Error::AuthenticationFailed),
         };
-        if verdict.is_err() {
-            self.report_to_author(m, ErrorCode::AUTHENTICATION);
+        let registers = self.config.serve && m.packet.message_type() == MessageType::RegistrationRequest;
+        // The two can't believe each other's errors, so that only here is somebody told.
+        if verdict.is_err() && self.report_to_author(m, ErrorCode::AUTHENTICATION) && registers {
+            let reason = "the NHRP key is wrong or missing".into();
+            let protocol_address = m.packet.source;
+            self.event(Event::RegistrationDenied { protocol_address, path: m.path, code: 0, reason });
         }
         verdict
     }
