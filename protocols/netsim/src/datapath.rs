@@ -188,11 +188,13 @@ impl Datapath {
             return Verdict::Dropped;
         };
         if let Some(probe) = ours {
+            // Who asks by the path of another is control's to find out.
+            let its_own = self.row(from).is_some_and(|row| row.addresses.contains(&probe.source));
             return match probe.kind {
-                probe::Kind::Request => {
+                probe::Kind::Request if its_own => {
                     Verdict::Send(path, Packet { bytes: probe.reply().to_vec(), journey: None })
                 }
-                probe::Kind::Reply => Verdict::Punt(Input::Echo { path, packet: packet.bytes }),
+                _ => Verdict::Punt(Input::Echo { path, packet: packet.bytes }),
             };
         }
         let Ok(ip) = Ip::parse(&packet.bytes) else {

@@ -5,12 +5,12 @@ use crate::common::*;
 #[test]
 fn a_dead_direct_path_falls_back_to_the_hub() {
     for phase in BOTH {
-        for seed in 0..5 {
+        for seed in 0..3 {
             let mut triangle = Triangle::new(seed, phase);
             triangle.form_shortcut();
             let Triangle { mut net, hub, a, b } = triangle;
-            let there = net.flow(a, b, 500);
-            let back = net.flow(b, a, 500);
+            let there = net.flow(a, b, 200);
+            let back = net.flow(b, a, 200);
             net.run_for(ms(2000 + 137 * seed));
             net.cut(a, b);
             let cut_at = net.now();

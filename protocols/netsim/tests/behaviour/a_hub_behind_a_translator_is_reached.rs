@@ -13,6 +13,7 @@ fn a_hub_behind_a_translator_is_reached() {
     let b = net.spoke_behind("b", home, &[hub]);
     let up = |net: &Net| [a, b].into_iter().all(|id| is_registered(net, id));
     assert!(net.run_until(secs(10), up));
+    net.run_for(secs(1));
     let there = net.flow(a, b, 200);
     let back = net.flow(b, a, 200);
     net.run_for(secs(10));

@@ -11,6 +11,7 @@ fn a_spoke_joins_while_the_hub_is_untouched() {
     net.run_for(secs(1));
     let c = net.spoke("c", &[hub]);
     assert!(net.run_until(secs(5), |net| is_registered(net, c)));
+    net.run_for(secs(1));
     let new = net.flow(c, a, 200);
     net.run_for(secs(5));
     let report = net.finish(new);

@@ -41,7 +41,7 @@ fn two_spokes_that_point_at_each_other() {
 #[test]
 fn a_storm_of_changes_makes_no_loop() {
     for phase in BOTH {
-        for seed in 0..3 {
+        for seed in 0..2 {
             let mut net = Net::new(seed, phase);
             net.set_default_link(netsim::Link::latency_ms(20).jitter_ms(20).loss(0.02));
             let first = net.hub("first");
@@ -54,8 +54,8 @@ fn a_storm_of_changes_makes_no_loop() {
             }
             for (i, from) in spokes.iter().enumerate() {
                 for to in spokes.iter().skip(i + 1) {
-                    net.flow(*from, *to, 20);
-                    net.flow(*to, *from, 20);
+                    net.flow(*from, *to, 10);
+                    net.flow(*to, *from, 10);
                 }
             }
             for round in 0..12usize {
