@@ -4,6 +4,7 @@
 use lab::agent::binary;
 use lab::traffic::Ping;
 use lab::{Agent, Capture, End, Error, Lab, Manifest, Node, Result, story, wait};
+use rpc::agent::PeerKind;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
@@ -325,7 +326,8 @@ fn another_tunnel_address_makes_another_station() {
         overlay.a.write_manifest("lab.yaml", &spoke("10.200.1.9", "10.1.0.0/24").text())?;
         wait::until("the new address to be registered and the old one gone", wait::PATIENCE, || {
             let peers = overlay.hub.ask().peers().map_err(|e| e.to_string())?;
-            let addresses: Vec<_> = peers.iter().flat_map(|p| p.tunnel_addresses.clone()).collect();
+            let registered = peers.iter().filter(|p| p.kind() == PeerKind::Registered);
+            let addresses: Vec<_> = registered.flat_map(|p| p.tunnel_addresses.clone()).collect();
             let has = |a: &str| addresses.iter().any(|known| known == a);
             if has("10.200.1.9") && !has("10.200.1.1") { Ok(()) } else { Err(format!("{addresses:?}")) }
         })?;

@@ -98,6 +98,8 @@ pub struct Control {
     wanted: Wanted,
     /// Underlay addresses that no route by the tunnel may cover.
     guarded: BTreeSet<IpAddr>,
+    /// The last inspection missed a route of ours.
+    missed: bool,
     routing: Option<Routing>,
     /// BGP's neighbours, and when they were told.
     neighbours: (Instant, Vec<rpc::agent::BgpNeighbour>),
@@ -185,6 +187,7 @@ impl Control {
             engine: None,
             wanted: Wanted::default(),
             guarded: BTreeSet::new(),
+            missed: false,
             routing: None,
             neighbours: (start, Vec::new()),
             resolver: None,

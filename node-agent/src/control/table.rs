@@ -45,11 +45,19 @@ impl Control {
             self.due.inspection = now() + INSPECTION_DEBOUNCE;
             return;
         }
-        if self.engine.is_some() && self.lacks_routes() {
-            let message = "somebody removed a route of ours, or set the interface down: putting it back";
-            self.events.agent(Severity::Warning, "Disturbed", message);
-            self.repair();
+        if self.engine.is_none() || !self.lacks_routes() {
+            self.missed = false;
+            return;
         }
+        // What the executor has just done may not have come back from the kernel yet.
+        if !std::mem::replace(&mut self.missed, true) {
+            self.due.inspection = now() + INSPECTION_DEBOUNCE;
+            return;
+        }
+        self.missed = false;
+        let message = "somebody removed a route of ours, or set the interface down: putting it back";
+        self.events.agent(Severity::Warning, "Disturbed", message);
+        self.repair();
     }
 
     pub(super) fn tell_routes(&mut self, told: Vec<Told>) {
