@@ -145,8 +145,12 @@ impl Tunnel {
             p.hub = None;
             p.take_back(now);
         }
+        // Unless they are known in another way.
+        let other = |id: PeerId| id != peer || self.peers.get(id).is_some_and(|p| p.has_role());
         for address in &hub.addresses {
-            self.outside.remove_neighbour(*address);
+            if !self.peers.by_address(*address).is_some_and(other) {
+                self.outside.remove_neighbour(*address);
+            }
         }
         self.touch(now, peer);
         self.multicast_changed();
@@ -217,8 +221,11 @@ impl Tunnel {
             return; // We registered with ourselves: one of several hubs that list each other.
         }
         self.expect_hub(now, id);
-        // It may be a peer already: as a spoke of ours, when hubs register with each other.
-        let other = self.peers.by_address(address).or_else(|| self.peers.by_path(path));
+        // It may be a peer already: as a spoke of ours, when hubs register with each other. But never another hub's
+        // peer: two entries may lead to one hub.
+        let free = |peer: &PeerId| self.peers.get(*peer).is_some_and(|p| p.hub.is_none_or(|h| h == id));
+        let by_address = self.peers.by_address(address).filter(free);
+        let other = by_address.or_else(|| self.peers.by_path(path).filter(free));
         let Some(hub) = self.hubs.get_mut(id) else { return };
         let Some(peer) = other.or(hub.peer) else { return };
         let replaced = hub.peer.replace(peer).filter(|old| *old != peer);
@@ -247,6 +254,13 @@ impl Tunnel {
         self.install_by(now, peer);
         if !was_up {
             self.events.push_back(Event::HubUp { hub: name, address, path, observed });
+        }
+    }
+
+    /// A hub's row is gone; the next registration makes another.
+    pub(crate) fn forget_hub_peer(&mut self, peer: PeerId) {
+        for hub in self.hubs.hubs.iter_mut().filter(|h| h.peer == Some(peer)) {
+            hub.peer = None;
         }
     }
 

@@ -92,6 +92,12 @@ impl Outside {
         }
     }
 
+    /// The next hops that lead to this peer.
+    pub(crate) fn neighbours_of(&self, id: PeerId) -> Vec<IpAddr> {
+        let leads = |(address, peer): (&IpAddr, &Option<PeerId>)| (*peer == Some(id)).then_some(*address);
+        self.standing.neighbours.iter().filter_map(leads).collect()
+    }
+
     pub(crate) fn add_route(&mut self, prefix: IpNet, via: IpAddr) {
         if self.standing.routes.insert(prefix, via) != Some(via) {
             self.actions.push_back(Action::AddRoute { prefix, via });

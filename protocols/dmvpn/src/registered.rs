@@ -148,7 +148,7 @@ impl Tunnel {
         self.peers.iter().filter(member).map(|p| p.id).collect()
     }
 
-    fn remove_routes_via(&mut self, address: IpAddr) {
+    pub(crate) fn remove_routes_via(&mut self, address: IpAddr) {
         for prefix in self.routes_via(address) {
             self.outside.remove_route(prefix, address);
         }

@@ -543,6 +543,11 @@ impl Tunnel {
 
     fn remove_peer(&mut self, now: Instant, id: PeerId) {
         self.abandon(now, id, "there are too many peers");
+        self.forget_hub_peer(id);
+        for address in self.outside.neighbours_of(id) {
+            self.remove_routes_via(address);
+            self.outside.remove_neighbour(address);
+        }
         self.timers.stop(Timer::Peer(id));
         self.peers.remove(now, id);
         self.outside.remove_peer(id);
