@@ -216,6 +216,7 @@ fn config(at: usize, phase: Phase, admission: bool) -> Config {
             quirks: Quirks::default(),
         },
         admission: if admission { vec![class("10.0.0.0/9")] } else { vec![] },
+        behind: (at == 3).then(|| vec![prefix(1), prefix(3)]),
         mtu: 1400,
         idle_timeout: Duration::from_secs(10),
     }
