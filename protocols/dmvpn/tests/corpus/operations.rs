@@ -262,7 +262,7 @@ impl World {
         let row = |world: &Self, at: usize, n: u8| -> PeerId {
             let rows = &world.stations[at].applied.peers;
             let known = rows.keys().nth(usize::from(n) % rows.len().max(1)).copied();
-            known.filter(|_| n < 0xf0).unwrap_or(PeerId { index: n.into(), generation: n })
+            known.filter(|_| n < 0xf0).unwrap_or_else(|| PeerId { index: n.into(), generation: n })
         };
         match operation {
             Operation::Wait { root } => self.pass(Duration::from_millis(u64::from(root).pow(2) * 5)),
