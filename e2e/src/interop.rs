@@ -3,8 +3,10 @@
 //! The image is made by `e2e/interop/rig.sh build` (`make interop`), which also says why guests, and what CPUs with
 //! AMX need.
 
+mod daemons;
 mod guest;
 mod router;
 
+pub use daemons::Daemons;
 pub use guest::Guest;
 pub use router::{Frr, KEY, plain_gre};

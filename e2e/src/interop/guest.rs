@@ -191,7 +191,7 @@ impl Drop for Guest {
 }
 
 /// The image's folder; an error says how to make it.
-fn cache() -> Result<PathBuf> {
+pub(super) fn cache() -> Result<PathBuf> {
     let folder = env::var_os("DMVPN_INTEROP_CACHE")
         .map_or_else(|| "/var/cache/kube-dmvpn/interop".into(), PathBuf::from);
     if folder.join("made-of").exists() && folder.join("xstate.so").exists() {
