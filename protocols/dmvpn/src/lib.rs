@@ -3,11 +3,14 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+mod binding;
 mod checkpoint;
 pub mod config;
+mod echo;
 mod explain;
 mod guard;
 mod hub;
+mod leave;
 mod limits;
 mod nat;
 mod next_hop;
@@ -23,6 +26,7 @@ mod shortcut;
 mod slots;
 mod timer;
 mod tunnel;
+mod verdict;
 pub mod view;
 mod world;
 

@@ -5,7 +5,7 @@
 
 use crate::action::{PeerEntry, SourceCheck};
 use crate::limits::MAX_CANDIDATES;
-use crate::probe::{FAST, FORMING, IDLE_DIRECT, IDLE_HUB, LOST, Pace, Prober};
+use crate::probe::Prober;
 use nhrp::{NhsId, PeerInfo};
 use packet::{Instant, Path, PeerId};
 use serde::{Deserialize, Serialize};
@@ -19,11 +19,11 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(2);
 /// A peer counts as used this long after the last packet to it.
 const IN_USE: Duration = Duration::from_secs(1);
 /// A better candidate is waited for this long once a worse one has answered.
-const GRACE: Duration = Duration::from_millis(60);
+pub(crate) const GRACE: Duration = Duration::from_millis(60);
 /// Between two probes of a hub that is lost.
-const LOST_HUB: Duration = Duration::from_secs(1);
+pub(crate) const LOST_HUB: Duration = Duration::from_secs(1);
 /// So many answers in a row, and a lost hub is back.
-const RETURNED: u32 = 3;
+pub(crate) const RETURNED: u32 = 3;
 
 /// One peer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,8 +45,8 @@ pub(crate) struct Peer {
     /// Mapped by hand.
     pub(crate) fixed: bool,
     /// Ways to reach it, best first.
-    candidates: Vec<Candidate>,
-    reach: Reach,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) reach: Reach,
     /// It may send to us by what we told it until then, whatever we do ourselves.
     pub(crate) receive_until: Instant,
     /// When we last sent it something.
@@ -61,18 +61,18 @@ pub(crate) struct Peer {
 
 /// One path that may lead to the peer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Candidate {
-    path: Path,
+pub(crate) struct Candidate {
+    pub(crate) path: Path,
     origin: Origin,
-    prober: Prober,
+    pub(crate) prober: Prober,
     /// Tried beside the path that carries until then.
-    trial: Option<Instant>,
+    pub(crate) trial: Option<Instant>,
     /// No longer offered; received from until then.
-    retires: Option<Instant>,
+    pub(crate) retires: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Origin {
+pub(crate) enum Origin {
     /// By registration or configuration: needs no proof.
     Given,
     /// By NHRP, from the peer or its hub.
@@ -380,106 +380,6 @@ impl Peer {
 
     // ---- helpers
 
-    /// What the probes say now; changes the state accordingly.
-    fn judge(&mut self, now: Instant) -> Option<Verdict> {
-        match self.reach {
-            Reach::Listening { .. } => None,
-            Reach::Probing { since, proven } => {
-                let mut usable = self.candidates.iter().filter(|c| c.retires.is_none());
-                let waited = proven.is_some_and(|p| now >= p + GRACE);
-                let answered = match usable.next() {
-                    Some(best) if best.prober.answered_since(since) => Some(best.path),
-                    _ if waited => usable.find(|c| c.prober.answered_since(since)).map(|c| c.path),
-                    _ => None,
-                };
-                if let Some(path) = answered {
-                    return Some(self.carry(now, path));
-                }
-                if waited {
-                    // What answered is no longer offered.
-                    self.reach = Reach::Probing { since, proven: None };
-                }
-                (now >= since + ATTEMPT).then(|| {
-                    self.listen(now);
-                    Verdict::Unproven
-                })
-            }
-            Reach::Direct { path, since } => {
-                let lost = self.prober(path).is_none_or(|p| p.overdue(now) >= LOST);
-                let rank = self.candidates.iter().position(|c| c.path == path).unwrap_or(usize::MAX);
-                let recent = since.max(now - ATTEMPT);
-                let other = self.candidates.iter().enumerate().find(|(i, c)| {
-                    c.retires.is_none()
-                        && c.path != path
-                        && c.trial.is_some()
-                        && c.prober.answered_since(recent)
-                        && c.prober.overdue(now) == 0
-                        && (lost || *i < rank)
-                });
-                match other.map(|(_, c)| c.path) {
-                    Some(other) => Some(self.carry(now, other)),
-                    None if lost => {
-                        self.listen(now);
-                        Some(Verdict::Lost(path))
-                    }
-                    None => None,
-                }
-            }
-            Reach::Given { path, alive, .. } if self.hub.is_some() => {
-                let prober = self.prober(path)?;
-                let (overdue, run) = (prober.overdue(now), prober.run());
-                if alive && overdue >= LOST && prober.ever_answered() {
-                    self.reach = Reach::Given { path, since: now, alive: false };
-                    self.end_run(path);
-                    return Some(Verdict::Lost(path));
-                }
-                if !alive && overdue > 0 {
-                    self.end_run(path);
-                } else if !alive && run >= RETURNED {
-                    self.reach = Reach::Given { path, since: now, alive: true };
-                    return Some(Verdict::Back);
-                }
-                None
-            }
-            Reach::Given { .. } => None,
-        }
-    }
-
-    fn carry(&mut self, now: Instant, path: Path) -> Verdict {
-        self.reach = Reach::Direct { path, since: now };
-        self.heard = false;
-        if let Some(c) = self.candidate(path) {
-            (c.trial, c.retires) = (None, None);
-        }
-        Verdict::Proven(path)
-    }
-
-    /// How often a candidate is probed now, if at all.
-    fn pace(&self, now: Instant, index: usize) -> Option<Pace> {
-        let c = self.candidates.get(index).filter(|c| c.retires.is_none())?;
-        match self.reach {
-            Reach::Listening { .. } => None,
-            Reach::Probing { since, .. } if now.since(since) < Duration::from_secs(1) => {
-                Some(Pace::steady(FORMING))
-            }
-            Reach::Probing { .. } => Some(Pace::steady(FAST)),
-            Reach::Direct { path, .. } if c.path == path => {
-                Some(Pace::eager(if self.in_use(now) { FAST } else { IDLE_DIRECT }))
-            }
-            Reach::Direct { .. } => c.trial.filter(|until| *until > now).map(|_| Pace::steady(FAST)),
-            Reach::Given { path, since, alive } if self.hub.is_some() && c.path == path => {
-                let answers = c.prober.ever_answered();
-                let new = now.since(since) < ATTEMPT;
-                Some(match (alive, answers) {
-                    (false, _) => Pace::steady(LOST_HUB),
-                    (true, true) => Pace::eager(if self.in_use(now) { FAST } else { IDLE_HUB }),
-                    (true, false) => Pace::steady(if new { FAST } else { IDLE_HUB }),
-                })
-            }
-            Reach::Given { .. } => None,
-        }
-    }
-
     const fn send_path(&self) -> Option<Path> {
         match self.reach {
             Reach::Given { path, .. } if self.last_resort => Some(path),
@@ -487,24 +387,11 @@ impl Peer {
         }
     }
 
-    fn lost_at(&self, path: Path) -> Instant {
-        match self.prober(path) {
-            Some(prober) if prober.ever_answered() => prober.overdue_at(LOST),
-            _ => Instant::NEVER,
-        }
-    }
-
-    fn prober(&self, path: Path) -> Option<&Prober> {
+    pub(crate) fn prober(&self, path: Path) -> Option<&Prober> {
         self.candidates.iter().find(|c| c.path == path).map(|c| &c.prober)
     }
 
-    fn end_run(&mut self, path: Path) {
-        if let Some(c) = self.candidate(path) {
-            c.prober.end_run();
-        }
-    }
-
-    fn candidate(&mut self, path: Path) -> Option<&mut Candidate> {
+    pub(crate) fn candidate(&mut self, path: Path) -> Option<&mut Candidate> {
         self.candidates.iter_mut().find(|c| c.path == path)
     }
 

@@ -1,11 +1,10 @@
 //! The engine of one tunnel: composes NHRP, claims, the route mirror and the peers, and drives their timers.
 
 use crate::RouteTarget;
-use crate::action::{Action, Activity, Event, Input, SourceCheck};
+use crate::action::{Action, Activity, Event, Input};
 use crate::config::{Config, Phase};
 use crate::hub::Hubs;
 use crate::outside::{Outside, Standing};
-use crate::peer::{Answer, Peer};
 use crate::peers::Peers;
 use crate::registered::MULTICAST_PACE;
 use crate::routes::Routes;
@@ -15,7 +14,6 @@ use crate::world::World;
 use claims::Policy;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nhrp::{Environment, Node};
-use packet::probe::{Kind, Probe};
 use packet::{Instant, Path, PeerId};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -25,8 +23,6 @@ use std::time::Duration;
 
 /// GRE protocol type of NHRP.
 const GRE_NHRP: u16 = 0x2001;
-const GRE_IPV4: u16 = 0x0800;
-const GRE_IPV6: u16 = 0x86dd;
 
 /// Withdrawals are given this long to be acknowledged at a shutdown.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -248,57 +244,6 @@ impl Tunnel {
 
     // ---- inputs
 
-    /// A probe that the datapath did not answer itself, or an answer to one of ours.
-    fn echo(&mut self, now: Instant, path: Path, packet: &[u8]) {
-        let Some(probe) = Probe::parse(packet) else { return };
-        if !self.config.addresses.contains(&probe.destination) {
-            return;
-        }
-        let Some(id) = self.peers.by_address(probe.source) else { return };
-        let Some(token) = self.peers.get(id).map(|p| self.token_with(p)) else { return };
-        if token != probe.token {
-            return;
-        }
-        match probe.kind {
-            Kind::Request => self.probed(now, id, path, &probe),
-            Kind::Reply => {
-                let Some(peer) = self.peers.get_mut(id) else { return };
-                match peer.answered(now, probe.opaque, path) {
-                    Answer::Counted(Some(verdict)) => self.decided(now, id, verdict),
-                    Answer::Elsewhere if self.may_claim(now, path, id) => {
-                        if let Some(peer) = self.peers.get_mut(id) {
-                            peer.reflect(now, path);
-                        }
-                    }
-                    Answer::Counted(None) | Answer::Unknown | Answer::Elsewhere => {}
-                }
-                self.touch(now, id);
-            }
-        }
-    }
-
-    /// A peer's probe came by a path that the datapath does not know as its own.
-    fn probed(&mut self, now: Instant, id: PeerId, path: Path, probe: &Probe) {
-        let Some(peer) = self.peers.get(id) else { return };
-        if peer.token.is_none() {
-            return;
-        }
-        // Who registered with us is reached as it registered. If its NAT has given it another port, silence tells
-        // it so, and it registers again.
-        if peer.has_role() && peer.paths().all(|p| p != path) {
-            return;
-        }
-        if !self.may_claim(now, path, id) {
-            return;
-        }
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        if !peer.has_role() && !peer.reflect(now, path) {
-            return;
-        }
-        self.touch(now, id);
-        self.transmit_probe(path, &probe.reply());
-    }
-
     /// Packets were moved.
     fn active(&mut self, now: Instant, activity: Activity) {
         let Some(peer) = self.peers.get_mut(activity.peer) else { return };
@@ -427,77 +372,6 @@ impl Tunnel {
 
     // ---- peers
 
-    /// A new peer; one that matters less goes when there are too many.
-    pub(crate) fn create_peer(&mut self, now: Instant) -> Option<PeerId> {
-        if let Some(victim) = self.peers.victim() {
-            self.remove_peer(now, victim);
-        }
-        self.peers.create(now)
-    }
-
-    /// `address` names `id` from now on; nobody else.
-    pub(crate) fn bind_address(&mut self, now: Instant, address: IpAddr, id: PeerId) {
-        if let Some(before) = self.peers.bind(address, id) {
-            if let Some(p) = self.peers.get_mut(before) {
-                p.registrations.retain(|(a, _)| *a != address);
-                if !p.has_role() {
-                    p.take_back(now);
-                }
-            }
-            self.abandon(now, before, "another peer has its tunnel address");
-            self.touch(now, before);
-        }
-    }
-
-    /// `path` leads to `id` from now on, whoever had it.
-    pub(crate) fn own_path(&mut self, now: Instant, path: Path, id: PeerId) {
-        let Some(owner) = self.peers.by_path(path).filter(|owner| *owner != id) else { return };
-        let carried = self.peers.get_mut(owner).is_some_and(|p| p.lose_path(now, path));
-        self.peers.forget_path(path, owner);
-        if carried {
-            self.abandon(now, owner, "another peer has registered from its address");
-        }
-        self.touch(now, owner);
-    }
-
-    /// May a message (or a probe) make `path` lead to `id`? Not if it is another's for certain.
-    pub(crate) fn may_claim(&mut self, now: Instant, path: Path, id: PeerId) -> bool {
-        match self.peers.by_path(path).filter(|owner| *owner != id) {
-            None => true,
-            Some(owner) => {
-                let certain = self.peers.get(owner).is_some_and(|p| p.has_role() || p.direct() == Some(path));
-                if !certain {
-                    self.own_path(now, path, id);
-                }
-                !certain
-            }
-        }
-    }
-
-    /// Something about a peer changed: its row, its paths' index and its timer follow.
-    pub(crate) fn touch(&mut self, now: Instant, id: PeerId) {
-        let Some(peer) = self.peers.get(id) else { return };
-        let row = peer.row(self.sources(peer));
-        let known = self.outside.standing.peers.get(&id);
-        let gone: Vec<Path> = known
-            .map(|old| old.receive.iter().copied().filter(|p| !row.receive.contains(p)).collect())
-            .unwrap_or_default();
-        for path in gone {
-            self.peers.forget_path(path, id);
-        }
-        for path in &row.receive {
-            self.peers.index_path(*path, id);
-        }
-        self.outside.set_peer(id, row);
-        self.retime_peer(now, id);
-    }
-
-    pub(crate) fn retime_peer(&mut self, now: Instant, id: PeerId) {
-        if let Some(peer) = self.peers.get(id) {
-            self.timers.set(Timer::Peer(id), peer.wake(now));
-        }
-    }
-
     /// What was handled just now must not be due again just now: time would stand still.
     pub(crate) fn ensure_progress(&mut self, now: Instant, timer: Timer) {
         if let Some(at) = self.timers.when(timer).filter(|at| *at <= now) {
@@ -517,82 +391,6 @@ impl Tunnel {
         self.multicast_told = now;
         let members = self.multicast_members();
         self.outside.set_multicast(members);
-    }
-
-    /// A peer's timer.
-    fn drive(&mut self, now: Instant, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let (mut due, next) = (Vec::new(), &mut self.next_probe);
-        let verdict = peer.handle_timeout(now, |path| {
-            *next = next.wrapping_add(1);
-            due.push((path, *next));
-            *next
-        });
-        peer.drop_drained(now);
-        if peer.is_over(now) {
-            return self.remove_peer(now, id);
-        }
-        for (path, opaque) in due {
-            self.probe(id, path, opaque);
-        }
-        if let Some(verdict) = verdict {
-            self.decided(now, id, verdict);
-        }
-        self.touch(now, id);
-    }
-
-    fn remove_peer(&mut self, now: Instant, id: PeerId) {
-        self.abandon(now, id, "there are too many peers");
-        self.forget_hub_peer(id);
-        for address in self.outside.neighbours_of(id) {
-            self.remove_routes_via(address);
-            self.outside.remove_neighbour(address);
-        }
-        self.timers.stop(Timer::Peer(id));
-        self.peers.remove(now, id);
-        self.outside.remove_peer(id);
-    }
-
-    /// Sends a probe to a peer over one of its paths.
-    fn probe(&mut self, id: PeerId, path: Path, opaque: u64) {
-        let Some(peer) = self.peers.get(id) else { return };
-        let own = &self.config.addresses;
-        let pair =
-            own.iter().find_map(|a| Some((*a, *peer.addresses.iter().find(|b| a.is_ipv4() == b.is_ipv4())?)));
-        let Some((source, destination)) = pair else { return };
-        let token = self.token_with(peer);
-        self.transmit_probe(path, &Probe { kind: Kind::Request, source, destination, token, opaque });
-    }
-
-    fn transmit_probe(&mut self, path: Path, probe: &Probe) {
-        let protocol = if probe.destination.is_ipv4() { GRE_IPV4 } else { GRE_IPV6 };
-        self.outside.transmit(path, protocol, probe.to_vec());
-    }
-
-    /// The number that probes between us and a peer carry.
-    fn token_with(&self, peer: &Peer) -> u64 {
-        self.node.token() ^ peer.token.unwrap_or(0)
-    }
-
-    /// Which inner source addresses a peer may send from.
-    fn sources(&self, peer: &Peer) -> SourceCheck {
-        if peer.hub.is_some() {
-            return SourceCheck::Any; // It carries everybody's.
-        }
-        if peer.fixed {
-            return match self.config.static_peers.iter().find(|s| peer.addresses.contains(&s.tunnel_address))
-            {
-                Some(s) if !self.config.admission.is_empty() => {
-                    let own = peer.addresses.iter().map(|a| IpNet::from(*a));
-                    SourceCheck::Only(own.chain(s.prefixes.iter().copied()).collect())
-                }
-                _ => SourceCheck::Any,
-            };
-        }
-        match self.policy.sources(peer.identity.as_deref(), &peer.addresses) {
-            Some(sources) => SourceCheck::Only(sources),
-            None => SourceCheck::Any,
-        }
     }
 }
 
