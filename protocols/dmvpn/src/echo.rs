@@ -4,20 +4,40 @@ use crate::peer::{Answer, Peer};
 use crate::tunnel::Tunnel;
 use packet::probe::{Kind, Probe};
 use packet::{Instant, Path, PeerId};
+use serde::{Deserialize, Serialize};
 
 const GRE_IPV4: u16 = 0x0800;
 const GRE_IPV6: u16 = 0x86dd;
 
+/// Probes that were dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeDrops {
+    /// Not a probe, or not to us.
+    pub no_probe: u64,
+    /// From a tunnel address that is no peer's.
+    pub unknown_prober: u64,
+    /// The token is not the one that the two of us share.
+    pub wrong_token: u64,
+    /// An answer to nothing that is waited for: late, or repeated.
+    pub unexpected_answer: u64,
+    /// By a path that is another peer's, or that a registered peer has not registered.
+    pub foreign_path: u64,
+}
+
 impl Tunnel {
     /// A probe that the datapath did not answer itself, or an answer to one of ours.
     pub(crate) fn echo(&mut self, now: Instant, path: Path, packet: &[u8]) {
-        let Some(probe) = Probe::parse(packet) else { return };
-        if !self.config.addresses.contains(&probe.destination) {
+        let Some(probe) = Probe::parse(packet).filter(|p| self.config.addresses.contains(&p.destination))
+        else {
+            self.drops.no_probe += 1;
             return;
-        }
-        let Some(id) = self.peers.by_address(probe.source) else { return };
-        let Some(token) = self.peers.get(id).map(|p| self.token_with(p)) else { return };
-        if token != probe.token {
+        };
+        let Some(id) = self.peers.by_address(probe.source) else {
+            self.drops.unknown_prober += 1;
+            return;
+        };
+        if self.peers.get(id).is_none_or(|p| self.token_with(p) != probe.token) {
+            self.drops.wrong_token += 1;
             return;
         }
         match probe.kind {
@@ -31,7 +51,8 @@ impl Tunnel {
                             peer.reflect(now, path);
                         }
                     }
-                    Answer::Counted(None) | Answer::Unknown | Answer::Elsewhere => {}
+                    Answer::Unknown => self.drops.unexpected_answer += 1,
+                    Answer::Counted(None) | Answer::Elsewhere => {}
                 }
                 self.touch(now, id);
             }
@@ -46,10 +67,9 @@ impl Tunnel {
         }
         // Who registered with us is reached as it registered. If its NAT has given it another port, silence tells
         // it so, and it registers again.
-        if peer.has_role() && peer.paths().all(|p| p != path) {
-            return;
-        }
-        if !self.may_claim(now, path, id) {
+        let unregistered = peer.has_role() && peer.paths().all(|p| p != path);
+        if unregistered || !self.may_claim(now, path, id) {
+            self.drops.foreign_path += 1;
             return;
         }
         let Some(peer) = self.peers.get_mut(id) else { return };

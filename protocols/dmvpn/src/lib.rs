@@ -33,6 +33,7 @@ mod world;
 pub use action::{Action, Activity, Event, Input, PeerEntry, RouteTarget, SourceCheck};
 pub use checkpoint::RestoreError;
 pub use config::{Config, HubConfig, NhrpConfig, Phase, StaticPeer};
+pub use echo::ProbeDrops;
 pub use nhrp::{CacheEntry, EntryKind, NhsId, Quirks};
 pub use outside::Standing;
 pub use resting::Resting;

@@ -355,9 +355,13 @@ impl Tunnel {
         let same_station = |id: &PeerId| {
             self.peers.get(*id).is_some_and(|p| p.identity == info.identity || p.addresses.is_empty())
         };
+        // Somebody else with that tunnel address is not met by the paths of the one before.
+        let same_holder =
+            |id: &PeerId| self.peers.get(*id).is_some_and(|p| p.identity == info.identity || p.has_role());
         let known = self
             .peers
             .by_address(info.protocol_address)
+            .filter(same_holder)
             .or_else(|| first.and_then(|path| self.peers.by_path(path)).filter(same_station));
         let id = match known {
             Some(id) => id,

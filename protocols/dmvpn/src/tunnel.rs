@@ -3,6 +3,7 @@
 use crate::RouteTarget;
 use crate::action::{Action, Activity, Event, Input};
 use crate::config::{Config, Phase};
+use crate::echo::ProbeDrops;
 use crate::hub::Hubs;
 use crate::outside::{Outside, Standing};
 use crate::peers::Peers;
@@ -46,6 +47,7 @@ pub struct Tunnel {
     /// The opaque number of the next probe.
     pub(crate) next_probe: u64,
     random: StdRng,
+    pub(crate) drops: ProbeDrops,
     multicast_told: Instant,
     stop_by: Option<Instant>,
     stopped: bool,
@@ -99,6 +101,7 @@ impl Tunnel {
             timers: Timers::default(),
             next_probe: 0,
             random,
+            drops: ProbeDrops::default(),
             multicast_told: Instant::ZERO,
             stop_by: None,
             stopped: false,
@@ -228,6 +231,12 @@ impl Tunnel {
     #[must_use]
     pub const fn nhrp(&self) -> &Node {
         &self.node
+    }
+
+    /// Probes that were dropped, by reason; since the process started.
+    #[must_use]
+    pub const fn probe_drops(&self) -> ProbeDrops {
+        self.drops
     }
 
     /// The identity that the peer with this tunnel address asserts; `None`: unknown, or foreign.

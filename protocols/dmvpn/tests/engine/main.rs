@@ -8,5 +8,6 @@ mod moving;
 mod nat;
 mod net;
 mod next_hop;
+mod probing;
 mod restart;
 mod shortcut;
