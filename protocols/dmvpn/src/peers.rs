@@ -127,3 +127,36 @@ impl Peers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_peer_that_was_to_be_received_from_shortest_makes_room() {
+        let (mut peers, now) = (Peers::default(), Instant::ZERO);
+        for n in 0..MAX_SPOKES as u64 {
+            assert_eq!(peers.victim(), None);
+            let id = peers.create(now).unwrap();
+            peers.get_mut(id).unwrap().receive_until = now + Duration::from_secs(5000 - n);
+        }
+        let victim = peers.victim().unwrap();
+        assert_eq!(victim.index as usize, MAX_SPOKES - 1);
+        peers.remove(now, victim);
+        assert_eq!(peers.victim(), None);
+    }
+
+    #[test]
+    fn an_address_that_changes_hands_is_the_last_ones() {
+        let (mut peers, now) = (Peers::default(), Instant::ZERO);
+        let (one, two) = (peers.create(now).unwrap(), peers.create(now).unwrap());
+        let address: IpAddr = "10.200.0.2".parse().unwrap();
+        assert_eq!(peers.bind(address, one), None);
+        assert_eq!(peers.bind(address, two), Some(one));
+        assert_eq!(peers.by_address(address), Some(two));
+        assert!(peers.get(one).unwrap().addresses.is_empty());
+        peers.unbind(address, one);
+        assert_eq!(peers.by_address(address), Some(two), "it is not the first one's to give back");
+    }
+}

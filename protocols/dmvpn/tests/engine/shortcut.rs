@@ -243,3 +243,19 @@ fn rows_and_slots_are_given_back_in_the_end() {
     net.run(60 * S);
     assert_eq!(net.sites[A].applied.peers.len(), 1, "the hub alone: {:?}", net.sites[A].applied.peers);
 }
+
+#[test]
+fn a_lan_that_moves_to_another_spoke_is_followed_at_the_renewal_without_a_gap() {
+    let mut net = formed(|_, c| c.nhrp.holding_time = 20 * S);
+    let mut other = crate::net::config("c", "10.200.16.3", "203.0.113.3", Phase::Three);
+    other.hubs = vec![crate::net::hub_entry(0, "198.51.100.1", 0)];
+    let by_hub = RouteTarget::Overlay(Some(ip("10.200.0.1")));
+    net.add(other, &[("10.2.0.0/24", RouteTarget::OffOverlay), ("10.0.0.0/8", by_hub)], None);
+    // The hub learns of the move; the spoke that had the LAN still delivers.
+    net.route(HUB, "10.2.0.0/24", Some(RouteTarget::Overlay(Some(ip("10.200.16.3")))));
+    let sent = net.talk(40 * S, 20 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
+    net.run(S);
+    assert!(net.explain(A, "10.2.0.9").contains("10.200.16.3"), "{}", net.explain(A, "10.2.0.9"));
+    net.assert_no_loss(&sent);
+    assert_eq!(net.sites[A].applied.routes.get(&net_of("10.2.0.0/24")), Some(&ip("10.200.16.3")));
+}
