@@ -82,6 +82,12 @@ fn hubs(snapshot: &Snapshot) -> Vec<Check> {
                 format!("registered at {path}, but nothing comes back through the tunnel"),
                 "NHRP passes and traffic does not: look for a firewall on the way that drops GRE or large packets",
             ),
+            // What it said itself, in the engine's words.
+            (false, _) if hub.reason.as_ref().is_some_and(|why| why.starts_with("refused")) => fail(
+                name,
+                hub.reason.clone().unwrap_or_default(),
+                "the hub answers: its event RegistrationDenied says what its admission, or its room, lacks",
+            ),
             (false, _) => fail(
                 name,
                 hub.reason.clone().unwrap_or_else(|| "not answered yet".to_owned()),

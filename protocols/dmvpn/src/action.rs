@@ -169,7 +169,7 @@ pub enum Event {
         /// Where it sees us, when behind a NAT.
         observed: Option<Path>,
     },
-    /// A hub stopped answering or refuses us.
+    /// A hub stopped answering, never did, or refuses us.
     HubDown {
         /// Hub as configured.
         hub: String,

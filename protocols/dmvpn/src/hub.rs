@@ -264,12 +264,25 @@ impl Tunnel {
         }
     }
 
-    /// A hub no longer answers, or refuses us.
-    pub(crate) fn nhs_down(&mut self, now: Instant, id: NhsId, reason: String) {
+    /// A hub does not answer, or refuses us. That it does not answer is no news once it is known to be lost.
+    pub(crate) fn nhs_down(&mut self, now: Instant, id: NhsId, reason: String, silent: bool) {
         let Some(hub) = self.hubs.get_mut(id) else { return };
         hub.registered.clear();
+        if !silent && !hub.announced && hub.reason.as_ref() != Some(&reason) {
+            self.events.push_back(Event::HubDown { hub: hub.name.clone(), reason: reason.clone() });
+            hub.reason = Some(reason.clone());
+        }
         self.hub_down(now, id, reason);
         self.multicast_changed();
+    }
+
+    /// What a hub with which we aren't registered seems to want; unproven, so that people are told and no more.
+    pub(crate) fn nhs_suspected(&mut self, id: NhsId, reason: String) {
+        let Some(hub) = self.hubs.get_mut(id) else { return };
+        if !hub.announced && hub.registered.is_empty() && hub.reason.as_ref() != Some(&reason) {
+            self.events.push_back(Event::HubDown { hub: hub.name.clone(), reason: reason.clone() });
+            hub.reason = Some(reason);
+        }
     }
 
     /// A hub's path no longer answers probes.
@@ -297,9 +310,12 @@ impl Tunnel {
 
     fn hub_down(&mut self, now: Instant, id: NhsId, reason: String) {
         if let Some(hub) = self.hubs.get_mut(id) {
-            hub.reason = Some(reason.clone());
-            if std::mem::take(&mut hub.announced) {
+            let first = hub.reason.replace(reason.clone()).is_none();
+            let fell = std::mem::take(&mut hub.announced);
+            if fell {
                 hub.since = now;
+            }
+            if fell || first {
                 self.events.push_back(Event::HubDown { hub: hub.name.clone(), reason });
             }
         }

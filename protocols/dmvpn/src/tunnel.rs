@@ -349,7 +349,8 @@ impl Tunnel {
             Nhrp::NhsUp { nhs, protocol_address, path, info, observed } => {
                 self.nhs_up(now, nhs, protocol_address, path, &info, observed);
             }
-            Nhrp::NhsDown { nhs, reason } => self.nhs_down(now, nhs, reason),
+            Nhrp::NhsDown { nhs, reason, silent } => self.nhs_down(now, nhs, reason, silent),
+            Nhrp::NhsSuspected { nhs, reason } => self.nhs_suspected(nhs, reason),
             Nhrp::RegistrationRefused { nhs, protocol_address, code } => {
                 let hub = self.hubs.get(nhs).map(|h| h.name.clone()).unwrap_or_default();
                 if code == 14 {

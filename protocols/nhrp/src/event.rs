@@ -72,8 +72,18 @@ pub enum Event {
         /// Where the server sees us, when it told (NAT extension or ours); differs from our claim behind a NAT.
         observed: Option<Path>,
     },
-    /// A server no longer answers, or refuses us.
+    /// A server does not answer, never did, or refuses us. Said once for each reason.
     NhsDown {
+        /// Which.
+        nhs: NhsId,
+        /// In a person's words.
+        reason: String,
+        /// It merely does not answer; otherwise it said so itself.
+        silent: bool,
+    },
+    /// What a server that we aren't registered with seems to want. Nobody vouches for it, and nothing follows from
+    /// it: it is for people.
+    NhsSuspected {
         /// Which.
         nhs: NhsId,
         /// In a person's words.

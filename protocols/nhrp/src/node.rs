@@ -209,7 +209,9 @@ impl Node {
             _ => Err(Error::AuthenticationFailed),
         };
         let registers = self.config.serve && m.packet.message_type() == MessageType::RegistrationRequest;
-        // The two can't believe each other's errors, so that only here is somebody told.
+        if verdict.is_err() {
+            self.suspect_key(m);
+        }
         if verdict.is_err() && self.report_to_author(m, ErrorCode::AUTHENTICATION) && registers {
             let reason = "the NHRP key is wrong or missing".into();
             let protocol_address = m.packet.source;

@@ -7,7 +7,9 @@
 use crate::config::{NhsConfig, NhsId};
 use crate::extension::{Extension, ExtensionType};
 use crate::node::{Incoming, Node};
-use crate::packet::{Body, Cie, CieCode, Exchange, ExchangeType, Flags, Packet, Protocol};
+use crate::packet::{
+    Body, Cie, CieCode, ErrorCode, Exchange, ExchangeType, Flags, MessageType, Offender, Packet, Protocol,
+};
 use crate::timer::Timer;
 use crate::vendor::{self, Station};
 use crate::{Error, Event, PeerInfo};
@@ -273,14 +275,26 @@ impl Node {
         let Some(nhs) = self.state.nhs.get_mut(&id) else { return };
         let Some(registration) = nhs.registrations.get_mut(&protocol) else { return };
         let lost = registration.unanswered >= MOST_UNANSWERED && registration.accepted().is_some();
+        let rounds = registration.unanswered / u32::try_from(nhs.config.paths.len().max(1)).unwrap_or(1);
+        // Who has said what is wrong is not said to be silent, unless it was a refusal and it says nothing any more.
+        let silent = rounds >= MOST_UNANSWERED
+            && match registration.standing {
+                Standing::Trying => nhs.reported_down.is_none(),
+                Standing::Refused(_) => true,
+                Standing::Accepted(_) => false,
+            };
         if lost {
-            registration.standing = Standing::Trying;
             registration.unanswered = 1; // one round by each path, from the first
             registration.path_index = usize::MAX;
         }
+        if lost || silent {
+            registration.standing = Standing::Trying;
+        }
         self.send_registration(now, id, protocol);
         if lost {
-            self.report_down(id, format!("no answer to {MOST_UNANSWERED} registration requests"));
+            self.report_down(id, format!("no answer to {MOST_UNANSWERED} registration requests"), true);
+        } else if silent {
+            self.report_down(id, "no answer to registration requests".into(), true);
         }
     }
 
@@ -447,20 +461,16 @@ impl Node {
         code: CieCode,
     ) {
         let Some(nhs) = self.state.nhs.get_mut(&id) else { return };
-        let was_up = nhs.is_up();
         let Some(registration) = nhs.registrations.get_mut(&protocol) else { return };
         registration.unanswered = 0;
         registration.refusals = registration.refusals.saturating_add(1);
         registration.standing = Standing::Refused(code);
         // From 8 s to 64 s: a refusal seldom changes soon.
         let wait = Duration::from_secs(1 << (registration.refusals + 2).min(LONGEST_BACK_OFF));
-        let is_up = nhs.is_up();
         let wait = self.jitter(wait);
         self.state.timers.set(Timer::Register(id, protocol), now + wait);
         self.event(Event::RegistrationRefused { nhs: id, protocol_address: own, code: code.0 });
-        if was_up && !is_up {
-            self.report_down(id, format!("registration refused with code {}", code.0));
-        }
+        self.report_down(id, refusal(code), false);
     }
 
     /// An Error Indication came back about a registration request of ours. Answers whether it was about one.
@@ -474,23 +484,55 @@ impl Node {
         match self.registration_asked(path, protocol, request_id) {
             // The request stays unanswered: its timer goes on, so that a forged error can't stop us.
             Ok((id, _)) => {
-                if self.state.nhs.get(&id).is_some_and(|n| !n.is_up()) {
-                    self.report_down(id, format!("the server says: {why}"));
-                }
+                self.report_down(id, format!("the server says: {why}"), false);
                 true
             }
             Err(_) => false,
         }
     }
 
+    /// An answer to a registration request of ours came with another key than ours, or none. It may be anybody's, so
+    /// that nothing follows; but a key that differs is the likeliest reason, and its user must not take it for silence.
+    pub(crate) fn suspect_key(&mut self, m: &Incoming<'_>) {
+        let (protocol, request_id, reason) = match &m.packet.body {
+            Body::Exchange(x)
+                if x.kind == ExchangeType::RegistrationReply && self.is_own(m.packet.source) =>
+            {
+                (m.packet.protocol, x.request_id, "it answers without our NHRP authentication key")
+            }
+            Body::Error { code, offender, .. } if code.normalised() == ErrorCode::AUTHENTICATION => {
+                match Offender::read(offender) {
+                    Ok(o) if o.message_type == MessageType::RegistrationRequest && self.is_own(o.source) => (
+                        o.protocol,
+                        o.request_id,
+                        "authentication failed at the hub: it has another NHRP key",
+                    ),
+                    _ => return,
+                }
+            }
+            _ => return,
+        };
+        let Ok((id, _)) = self.registration_asked(m.path, protocol, request_id) else { return };
+        if let Some(reason) = self.is_news(id, format!("{reason}, it seems")) {
+            self.event(Event::NhsSuspected { nhs: id, reason });
+        }
+    }
+
     /// Says that a server is down when no registration with it is left, once for each reason.
-    fn report_down(&mut self, id: NhsId, reason: String) {
-        let Some(nhs) = self.state.nhs.get_mut(&id) else { return };
+    fn report_down(&mut self, id: NhsId, reason: String, silent: bool) {
+        if let Some(reason) = self.is_news(id, reason) {
+            self.event(Event::NhsDown { nhs: id, reason, silent });
+        }
+    }
+
+    /// The reason for which a server is down, unless it is up, or that was said last.
+    fn is_news(&mut self, id: NhsId, reason: String) -> Option<String> {
+        let nhs = self.state.nhs.get_mut(&id)?;
         if nhs.is_up() || nhs.reported_down.as_ref() == Some(&reason) {
-            return;
+            return None;
         }
         nhs.reported_down = Some(reason.clone());
-        self.event(Event::NhsDown { nhs: id, reason });
+        Some(reason)
     }
 
     /// Where the sender of a reply sees us: by our vendor extension, else by Cisco's NAT extension.
@@ -506,4 +548,17 @@ impl Node {
             _ => Path::gre(nbma),
         })
     }
+}
+
+/// Why a server refused a registration, for people.
+fn refusal(code: CieCode) -> String {
+    let why = match code {
+        CieCode::PROHIBITED => {
+            "administratively prohibited (4): the hub's admission does not allow this identity or tunnel address"
+        }
+        CieCode::NO_RESOURCES => "no room (5): the hub holds as many registrations as it may",
+        CieCode::ALREADY_REGISTERED => "the tunnel address is registered by another node (14)",
+        CieCode(code) => return format!("refused: code {code}"),
+    };
+    format!("refused: {why}")
 }

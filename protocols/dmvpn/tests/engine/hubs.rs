@@ -116,3 +116,48 @@ fn another_identity_with_our_tunnel_address_is_told_to_its_user() {
     let row = net.row_of(HUB, "10.200.16.1").unwrap();
     assert_eq!(row.send.map(|p| p.remote), Some(ip("203.0.113.1")), "the first keeps it");
 }
+
+/// Why `site` is not registered, as its status has it, and how often its user was told.
+fn reason(net: &Net, site: usize) -> (String, usize) {
+    let hubs = net.sites[site].tunnel.hubs();
+    let told = net.events(site, |e| matches!(e, Event::HubDown { .. }));
+    (hubs[0].reason.clone().unwrap_or_default(), told)
+}
+
+#[test]
+fn a_refused_registration_is_not_taken_for_silence() {
+    let mut net = three(Phase::Three);
+    let mut alien = config("alien", "10.99.0.1", "203.0.113.66", Phase::Three);
+    alien.hubs = vec![hub_entry(0, "198.51.100.1", 0)];
+    let alien = net.add(alien, &[], None);
+    net.run(120 * S);
+    let (why, told) = reason(&net, alien);
+    assert!(why.starts_with("refused: administratively prohibited (4)"), "{why}");
+    assert_eq!(told, 1);
+}
+
+#[test]
+fn another_password_is_told_on_both_sides() {
+    let mut net = Net::new();
+    let key = |at: usize, c: &mut dmvpn::Config| {
+        let key: &[u8] = if at == B { b"secret2" } else { b"secret1" };
+        c.nhrp.authentication = Some(key.to_vec());
+    };
+    crate::net::build_three(&mut net, Phase::Three, key, [None, None]);
+    net.run(120 * S);
+    let (why, told) = reason(&net, B);
+    assert!(why.starts_with("authentication failed at the hub"), "{why}");
+    assert_eq!(told, 1);
+    assert!(net.events(HUB, |e| matches!(e, Event::RegistrationDenied { .. })) >= 1);
+    assert!(net.sites[A].tunnel.hubs()[0].registered);
+}
+
+#[test]
+fn a_hub_that_was_never_reached_is_told_once() {
+    let mut net = Net::new();
+    let mut lonely = config("lonely", "10.200.16.9", "203.0.113.9", Phase::Three);
+    lonely.hubs = vec![hub_entry(0, "198.51.100.1", 0)];
+    let lonely = net.add(lonely, &[], None);
+    net.run(300 * S);
+    assert_eq!(reason(&net, lonely), ("no answer to registration requests".to_owned(), 1));
+}

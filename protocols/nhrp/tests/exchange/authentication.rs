@@ -50,9 +50,13 @@ fn a_wrong_password_is_refused_with_error_11_and_said() {
     assert_eq!(world.stations[HUB].drops[0], Error::AuthenticationFailed);
     let error = world.sent(MessageType::ErrorIndication)[0].packet();
     assert!(matches!(error.body, Body::Error { code: ErrorCode::AUTHENTICATION, .. }));
-    // The error has the wrong password for the spoke, so that nothing can be said there but that nobody answers.
+    // The error has the wrong password for the spoke, so that it is no more than a hint there.
     assert_eq!(world.stations[1].drops, [Error::AuthenticationFailed]);
-    assert_eq!(world.events(1), []);
+    let events = world.events(1);
+    let [Event::NhsSuspected { reason, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(reason, "authentication failed at the hub: it has another NHRP key, it seems");
+    world.advance(seconds(300));
+    assert_eq!(world.events(1), [], "once, and nothing follows");
 }
 
 #[test]
@@ -107,4 +111,17 @@ fn who_wants_no_password_takes_any() {
     assert!(matches!(world.events(HUB)[0], Event::Registered { .. }));
     // But the hub's reply proves nothing to the spoke.
     assert_eq!(world.stations[1].drops, [Error::AuthenticationMissing]);
+    let events = world.events(1);
+    let [Event::NhsSuspected { reason, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(reason, "it answers without our NHRP authentication key, it seems");
+}
+
+#[test]
+fn an_unauthenticated_error_about_nothing_we_asked_is_not_even_a_hint() {
+    let mut world = world(Some("secret2"));
+    let error = world.sent(MessageType::ErrorIndication)[0].bytes.clone();
+    world.events(1);
+    let elsewhere = Path::udp(ip("203.0.113.66"), PORT);
+    assert_eq!(world.inject(1, elsewhere, &error), Err(Error::AuthenticationFailed));
+    assert_eq!(world.events(1), []);
 }

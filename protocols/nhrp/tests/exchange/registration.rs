@@ -149,7 +149,8 @@ fn another_identity_does_not_get_a_unique_address() {
     world.settle();
     assert_eq!(codes(&world), [0, 14]);
     let events = world.events(thief);
-    assert!(matches!(events[..], [Event::RegistrationRefused { code: 14, .. }]), "{events:?}");
+    let refused = matches!(events[..], [Event::RegistrationRefused { code: 14, .. }, Event::NhsDown { .. }]);
+    assert!(refused, "{events:?}");
     let events = world.events(HUB);
     let [Event::RegistrationDenied { code: 14, reason, .. }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(reason, "the address is registered by 10.0.0.1.example.com");
@@ -226,7 +227,13 @@ fn what_claims_forbid_is_refused_with_code_4() {
     let events = world.events(HUB);
     let [Event::RegistrationDenied { code: 4, reason, .. }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(reason, "not in the network");
-    assert!(matches!(world.events(spoke)[..], [Event::RegistrationRefused { code: 4, .. }]));
+    let events = world.events(spoke);
+    let [Event::RegistrationRefused { code: 4, .. }, Event::NhsDown { reason, silent: false, .. }] =
+        &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert!(reason.starts_with("refused: administratively prohibited (4)"), "{reason}");
     let asked = world.stations[HUB].routes.asked.borrow();
     assert_eq!(asked[..], ["register 10.0.0.1/32 Some(\"10.0.0.1.example.com\")"]);
 }
@@ -499,7 +506,36 @@ fn a_server_that_refuses_who_it_had_accepted_is_down() {
     let [Event::RegistrationRefused { code: 4, .. }, Event::NhsDown { reason, .. }] = &events[..] else {
         panic!("{events:?}")
     };
-    assert_eq!(reason, "registration refused with code 4");
+    assert!(reason.starts_with("refused: administratively prohibited (4)"), "{reason}");
+}
+
+#[test]
+fn a_refusal_is_said_once_and_the_silence_after_it_too() {
+    let mut world = World::new();
+    world.add_hub();
+    world.stations[HUB].routes.deny_registrations = Some("no".into());
+    world.add_spoke(1);
+    world.advance(seconds(100));
+    let down = |world: &mut World| {
+        let said = |e| if let Event::NhsDown { silent, .. } = e { Some(silent) } else { None };
+        world.events(1).into_iter().filter_map(said).collect::<Vec<_>>()
+    };
+    assert_eq!(down(&mut world), [false]);
+    world.stations[HUB].visible = Path::udp(ip("198.51.100.99"), PORT); // gone
+    world.advance(seconds(300));
+    assert_eq!(down(&mut world), [true]);
+}
+
+#[test]
+fn a_server_that_never_answered_is_said_to_be_silent_once() {
+    let mut world = World::new();
+    let spoke = world.add(config("10.0.0.1", "198.51.100.11"), Path::udp(ip("198.51.100.11"), PORT));
+    world.register_by(spoke, NhsId(0), vec![hub_path()]);
+    world.advance(seconds(5));
+    assert_eq!(world.events(spoke), [], "too early to say");
+    world.advance(seconds(300));
+    let events = world.events(spoke);
+    assert!(matches!(&events[..], [Event::NhsDown { silent: true, .. }]), "{events:?}");
 }
 
 #[test]
