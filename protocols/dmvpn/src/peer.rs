@@ -311,7 +311,7 @@ impl Peer {
         let verdict = self.judge(now);
         for i in 0..self.candidates.len() {
             let Some(pace) = self.pace(now, i) else { continue };
-            let c = &mut self.candidates[i];
+            let Some(c) = self.candidates.get_mut(i) else { continue };
             if c.prober.next(now, pace) <= now {
                 let opaque = send(c.path);
                 c.prober.sent(now, opaque);

@@ -74,10 +74,10 @@ impl Prober {
 
     /// The answer to `opaque` came. False when that was never sent over this path, or was answered already.
     pub(crate) fn answered(&mut self, now: Instant, opaque: u64) -> bool {
-        let Some(at) = self.out.iter().position(|s| s.opaque == opaque) else {
+        let Some((at, sent)) = self.out.iter().enumerate().find(|(_, s)| s.opaque == opaque) else {
             return false;
         };
-        let sample = now.since(self.out[at].at);
+        let sample = now.since(sent.at);
         // Those before it may be lost, but the path is not.
         self.out.drain(..=at);
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
