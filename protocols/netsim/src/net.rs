@@ -42,9 +42,9 @@ pub struct Net {
 }
 
 enum Happening {
-    Arrives(Site, Datagram),
+    Arrives(Site, Box<Datagram>),
     /// The datapath tells control, if it is still the same process.
-    Told(StationId, u32, Input),
+    Told(StationId, u32, Box<Input>),
     /// The first step in the queue is done.
     Stepped(StationId, u32),
     Timer(StationId, Instant),
@@ -141,10 +141,10 @@ impl Net {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Arrives(site, datagram) => self.arrives(site, datagram),
+            Happening::Arrives(site, datagram) => self.arrives(site, *datagram),
             Happening::Told(id, epoch, input) => {
                 if self.station(id).epoch == epoch {
-                    self.tell(id, input);
+                    self.tell(id, *input);
                 }
             }
             Happening::Stepped(id, epoch) => {

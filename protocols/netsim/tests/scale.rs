@@ -18,7 +18,7 @@ const MOST_STATE: usize = 8 << 10;
 /// Of one core, for all of it, when optimised.
 const MOST_TIME: Duration = Duration::from_secs(20);
 /// Unoptimised and checked code takes several times as long.
-const MOST_TIME_UNOPTIMISED: Duration = Duration::from_secs(60);
+const MOST_TIME_UNOPTIMISED: Duration = Duration::from_secs(40);
 
 fn in_use() -> usize {
     let stats = HEAP.stats();

@@ -19,7 +19,7 @@ impl Net {
     pub(super) fn punt(&mut self, id: StationId, input: Input) {
         let epoch = self.station(id).epoch;
         let at = self.now + WAKE.mul_f64(self.rng.random_range(0.2..2.0));
-        self.queue.push(at, Happening::Told(id, epoch, input));
+        self.queue.push(at, Happening::Told(id, epoch, Box::new(input)));
     }
 
     pub(super) fn tell(&mut self, id: StationId, input: Input) {

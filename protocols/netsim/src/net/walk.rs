@@ -119,9 +119,9 @@ impl Net {
         match self.underlay.send(now, id, datagram, &mut self.rng) {
             Hop::Travels { to, datagram, at, again } => {
                 if let Some(again) = again {
-                    self.queue.push(again, Happening::Arrives(to, datagram.clone()));
+                    self.queue.push(again, Happening::Arrives(to, Box::new(datagram.clone())));
                 }
-                self.queue.push(at, Happening::Arrives(to, datagram));
+                self.queue.push(at, Happening::Arrives(to, Box::new(datagram)));
             }
             Hop::Dropped(reason) => self.dropped(reason),
         }

@@ -15,6 +15,7 @@ mod a_lossy_network_still_converges;
 mod a_lost_hub_is_replaced_by_the_second;
 mod a_moved_spoke_is_found_again;
 mod a_purge_leaves_the_shortcut_at_once;
+mod a_random_network_recovers;
 mod a_restarted_control_loses_no_packet;
 mod a_route_to_the_underlay_is_refused;
 mod a_shortcut_forms_without_loss;
