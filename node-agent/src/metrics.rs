@@ -129,6 +129,13 @@ struct Hub {
     hub: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Message {
+    interface: String,
+    direction: &'static str,
+    r#type: &'static str,
+}
+
 #[derive(Default)]
 struct Families {
     up: Family<Interface, Gauge>,
@@ -144,6 +151,8 @@ struct Families {
     bgp_routes: Family<Interface, Gauge>,
     hub_up: Family<Hub, Gauge>,
     hub_rtt: Family<Hub, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    nhrp_messages: Family<Message, Counter>,
+    nhrp_drops: Family<Drop, Counter>,
     drops: Family<Drop, Counter>,
     datapath_events: Family<Drop, Counter>,
     bytes_sent: Family<Interface, Counter>,
@@ -199,6 +208,7 @@ impl Families {
                 self.hub_rtt.get_or_create(&labels).set(rtt.as_secs_f64());
             }
         }
+        self.add_nhrp(snapshot);
         for (name, value) in &snapshot.totals {
             let traffic = match name.as_str() {
                 "bytes_sent" => Some(&self.bytes_sent),
@@ -217,6 +227,20 @@ impl Families {
             };
             let labels = Drop { interface: interface().interface, reason: reason.to_owned() };
             family.get_or_create(&labels).inc_by(*value);
+        }
+    }
+
+    fn add_nhrp(&self, snapshot: &Snapshot) {
+        let interface = || snapshot.config.interface().to_owned();
+        let sent = snapshot.nhrp.sent.iter().map(|(kind, n)| ("sent", kind, n));
+        let received = snapshot.nhrp.received.iter().map(|(kind, n)| ("received", kind, n));
+        for (direction, kind, n) in sent.chain(received) {
+            let labels = Message { interface: interface(), direction, r#type: kind.name() };
+            self.nhrp_messages.get_or_create(&labels).inc_by(*n);
+        }
+        for (reason, n) in &snapshot.nhrp.dropped {
+            let labels = Drop { interface: interface(), reason: reason.name().to_owned() };
+            self.nhrp_drops.get_or_create(&labels).inc_by(*n);
         }
     }
 
@@ -242,6 +266,8 @@ impl Families {
         registry.register("bgp_routes", "Routes that BGP has in the kernel", self.bgp_routes);
         registry.register("hub_up", "1 while registered with the hub and its path answers", self.hub_up);
         registry.register("hub_rtt_seconds", "Round trip to the hub through the tunnel", self.hub_rtt);
+        registry.register("nhrp_messages", "NHRP messages, by direction and type", self.nhrp_messages);
+        registry.register("nhrp_drops", "NHRP messages dropped, by reason", self.nhrp_drops);
         registry.register("drops", "Packets dropped by the datapath, by reason", self.drops);
         registry.register("datapath_events", "Other counters of the datapath, by name", self.datapath_events);
         registry.register("sent_bytes", "Overlay octets sent to peers", self.bytes_sent);

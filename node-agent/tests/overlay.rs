@@ -259,9 +259,13 @@ fn metrics_say_what_happens() {
         let overlay = Overlay::build(lab)?;
         Ping::times(3).run(&overlay.host_a, "10.2.0.10")?;
         let metrics = http_get(overlay.a.node(), "/metrics")?;
-        for line in
-            ["dmvpn_tunnel_up{interface=\"dmvpn0\"} 1", "dmvpn_hub_up{", "dmvpn_sent_packets_total{", "# EOF"]
-        {
+        for line in [
+            "dmvpn_tunnel_up{interface=\"dmvpn0\"} 1",
+            "dmvpn_hub_up{",
+            "dmvpn_nhrp_messages_total{interface=\"dmvpn0\",direction=\"sent\",type=\"registration_request\"} ",
+            "dmvpn_sent_packets_total{",
+            "# EOF",
+        ] {
             assert!(metrics.contains(line), "no {line} in {metrics}");
         }
         assert!(http_get(overlay.a.node(), "/healthz")?.ends_with("ok\n"));

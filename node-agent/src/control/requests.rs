@@ -110,6 +110,7 @@ impl Control {
             hubs: self.engine.as_ref().map(Tunnel::hubs).unwrap_or_default(),
             shortcuts: self.engine.as_ref().map(Tunnel::shortcuts).unwrap_or_default(),
             cache: self.engine.as_ref().map(Tunnel::cache).unwrap_or_default(),
+            nhrp: self.engine.as_ref().map(|e| e.nhrp_counters().clone()).unwrap_or_default(),
             totals: self.totals.clone(),
             counters: self.counters.clone(),
             conflicts: self.conflicts.clone(),

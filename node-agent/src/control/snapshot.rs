@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub shortcuts: Vec<ShortcutView>,
     /// The NHRP cache.
     pub cache: Vec<CacheEntry>,
+    /// NHRP messages and drops.
+    pub nhrp: dmvpn::NhrpCounters,
     /// Counters of the datapath, by name.
     pub totals: BTreeMap<String, u64>,
     /// Counters of the datapath, by peer.

@@ -34,7 +34,7 @@ pub use action::{Action, Activity, Event, Input, PeerEntry, RouteTarget, SourceC
 pub use checkpoint::RestoreError;
 pub use config::{Config, HubConfig, NhrpConfig, Phase, StaticPeer};
 pub use echo::ProbeDrops;
-pub use nhrp::{CacheEntry, EntryKind, NhsId, Quirks};
+pub use nhrp::{CacheEntry, Counters as NhrpCounters, EntryKind, NhsId, Quirks};
 pub use outside::Standing;
 pub use resting::Resting;
 pub use tunnel::{Clear, Tunnel};

@@ -227,7 +227,13 @@ impl Tunnel {
         &self.policy
     }
 
-    /// The station within, for its cache and its counters.
+    /// NHRP messages by type, and those dropped by reason.
+    #[must_use]
+    pub const fn nhrp_counters(&self) -> &nhrp::Counters {
+        self.node.counters()
+    }
+
+    /// The station within.
     #[must_use]
     pub const fn nhrp(&self) -> &Node {
         &self.node

@@ -161,3 +161,12 @@ fn a_hub_that_was_never_reached_is_told_once() {
     net.run(300 * S);
     assert_eq!(reason(&net, lonely), ("no answer to registration requests".to_owned(), 1));
 }
+
+#[test]
+fn nhrp_messages_are_counted_for_those_outside() {
+    let net = three(Phase::Three);
+    let sum = |counts: &std::collections::BTreeMap<_, u64>| counts.values().sum::<u64>();
+    let counters = net.sites[A].tunnel.nhrp_counters();
+    assert!(sum(&counters.sent) >= 1 && sum(&counters.received) >= 1, "{counters:?}");
+    assert!(counters.dropped.is_empty(), "{counters:?}");
+}
