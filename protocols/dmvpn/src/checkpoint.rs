@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// Of what follows. Another version's checkpoint is not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A checkpoint could not be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

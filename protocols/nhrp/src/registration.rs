@@ -2,7 +2,8 @@
 //!
 //! One registration is kept for each server and IP version. It is refreshed after a third of the holding time. An
 //! unanswered request is repeated with the same ID after 1, 2, 4 .. 64 s, each time by the next of the server's
-//! paths until one has worked.
+//! paths until one has worked. One of ours that answered by raw GRE is asked by UDP first at the next refreshes: only
+//! there it may have been away at the wrong moment, and UDP is what NATs pass.
 
 use crate::config::{NhsConfig, NhsId};
 use crate::extension::{Extension, ExtensionType};
@@ -23,6 +24,8 @@ use std::time::Duration;
 const MOST_UNANSWERED: u32 = 3;
 /// A server that grants less than three times this is not asked more often.
 const SOONEST_REFRESH: Duration = Duration::from_secs(1);
+/// So many refreshes in a row try UDP beside the raw GRE that works.
+const MOST_UPGRADES: u32 = 3;
 /// Longest time between two requests is 2 to this power, seconds.
 const LONGEST_BACK_OFF: u32 = 6;
 
@@ -46,6 +49,8 @@ pub(crate) struct Registration {
     path_index: usize,
     /// Refusals in a row.
     refusals: u32,
+    /// Refreshes that tried UDP first, while raw GRE is what works.
+    upgrades: u32,
     pub(crate) standing: Standing,
 }
 
@@ -135,7 +140,14 @@ impl Nhs {
 
 impl Registration {
     const fn new() -> Self {
-        Self { request_id: 0, unanswered: 0, path_index: 0, refusals: 0, standing: Standing::Trying }
+        Self {
+            request_id: 0,
+            unanswered: 0,
+            path_index: 0,
+            refusals: 0,
+            upgrades: 0,
+            standing: Standing::Trying,
+        }
     }
 
     pub(crate) const fn accepted(&self) -> Option<&Accepted> {
@@ -163,7 +175,14 @@ impl Registration {
         if let Some(accepted) = self.accepted()
             && paths.contains(&accepted.path)
         {
-            return Some(accepted.path);
+            let (path, upgrade) = (accepted.path, accepted.upgrade(paths));
+            // The request is repeated by the path that works: whatever the try has moved at the server moves back.
+            let try_it = self.unanswered == 0 && self.upgrades < MOST_UPGRADES;
+            if let Some(better) = upgrade.filter(|_| try_it) {
+                self.upgrades += 1;
+                return Some(better);
+            }
+            return Some(path);
         }
         if self.unanswered > 0 {
             self.path_index = self.path_index.wrapping_add(1);
@@ -176,6 +195,15 @@ impl Registration {
         let turns = if self.accepted().is_some() { 1 } else { u32::try_from(paths.max(1)).unwrap_or(1) };
         let round = self.unanswered.saturating_sub(1) / turns;
         Duration::from_secs(1 << round.min(LONGEST_BACK_OFF))
+    }
+}
+
+impl Accepted {
+    /// The path in UDP to a server of ours that was accepted by raw GRE.
+    fn upgrade(&self, paths: &[Path]) -> Option<Path> {
+        let ours = self.info.token.is_some();
+        let same = |p: &&Path| p.port().is_some() && p.remote == self.path.remote;
+        paths.iter().find(same).copied().filter(|_| ours && self.path.port().is_none())
     }
 }
 
@@ -416,6 +444,9 @@ impl Node {
         registration.path_index = paths.iter().position(|p| *p == path).unwrap_or(0);
         let before = registration.accepted().cloned();
         let since = before.as_ref().map_or(now, |b| b.since);
+        if path.port().is_some() || before.is_none() {
+            registration.upgrades = 0;
+        }
         let accepted = Accepted { server, path, info, observed, since, expires: now + holding };
         registration.standing = Standing::Accepted(Box::new(accepted.clone()));
         nhs.reported_down = None;

@@ -170,3 +170,24 @@ fn nhrp_messages_are_counted_for_those_outside() {
     assert!(sum(&counters.sent) >= 1 && sum(&counters.received) >= 1, "{counters:?}");
     assert!(counters.dropped.is_empty(), "{counters:?}");
 }
+
+#[test]
+fn a_hub_that_came_later_than_its_spoke_is_moved_from_gre_to_udp_without_loss() {
+    let mut net = Net::new();
+    let auto = |at: usize, c: &mut dmvpn::Config| {
+        if at != HUB {
+            c.hubs[0].paths.push(packet::Path::gre(ip("198.51.100.1")));
+        }
+    };
+    crate::net::build_three(&mut net, Phase::One, auto, [None, None]);
+    net.sites[HUB].on = false;
+    net.run(500 * MS);
+    net.sites[HUB].on = true;
+    net.run(5 * S);
+    let port = |net: &Net| net.sites[A].tunnel.hubs()[0].path.and_then(|p| p.port());
+    assert_eq!(port(&net), None);
+    let sent = net.talk(220 * S, 50 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
+    net.run(S);
+    net.assert_no_loss(&sent);
+    assert!(port(&net).is_some());
+}

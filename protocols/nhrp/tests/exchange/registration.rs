@@ -587,3 +587,39 @@ fn the_preferred_server_is_asked_first() {
     world.settle();
     assert_eq!(world.sent(MessageType::ResolutionRequest)[1].to, hub_path());
 }
+
+/// A hub that is reached by raw GRE only, and a spoke that would prefer UDP.
+fn by_gre() -> (World, usize) {
+    let mut world = World::new();
+    let hub = world.add_hub();
+    world.stations[hub].visible = Path::gre(ip("198.51.100.1"));
+    let spoke = world.add(config("10.0.0.1", "198.51.100.11"), Path::udp(ip("198.51.100.11"), PORT));
+    world.register_by(spoke, NhsId(0), vec![hub_path(), Path::gre(ip("198.51.100.1"))]);
+    world.advance(seconds(10));
+    let events = world.events(spoke);
+    assert!(matches!(&events[..], [Event::NhsUp { path, .. }] if path.port().is_none()), "{events:?}");
+    (world, spoke)
+}
+
+#[test]
+fn a_server_of_ours_that_missed_the_first_try_is_moved_to_udp_at_the_next_refresh() {
+    let (mut world, spoke) = by_gre();
+    world.stations[HUB].visible = hub_path();
+    world.advance(seconds(201));
+    let events = world.events(spoke);
+    assert!(matches!(&events[..], [Event::NhsUp { path, .. }] if *path == hub_path()), "{events:?}");
+}
+
+#[test]
+fn a_server_of_ours_that_udp_does_not_reach_stays_with_gre_and_is_asked_a_few_times() {
+    let (mut world, spoke) = by_gre();
+    let tries = |w: &World| {
+        let sent = w.sent(MessageType::RegistrationRequest);
+        sent.iter().filter(|s| s.from == spoke && s.to == hub_path()).count()
+    };
+    let before = tries(&world);
+    world.advance(seconds(3000));
+    assert_eq!(tries(&world) - before, 3);
+    assert_eq!(world.events(spoke), [], "never down, never moved");
+    assert!(matches!(world.node(spoke).nhs().next().unwrap().state, NhsState::Registered { .. }));
+}
