@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod nat;
 pub mod netns;
 pub mod network;
+mod pin;
 pub mod relay;
 pub mod story;
 pub mod topology;

@@ -1,6 +1,7 @@
 //! A UDP flow of numbered packets at a constant rate, each way a flow of its own.
 
 use crate::error::{Error, Result};
+use crate::pin;
 use crate::topology::Node;
 use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 use rustix::thread::{ClockId, clock_nanosleep_absolute};
@@ -201,13 +202,19 @@ impl Report {
     /// the faster one. What is left over, `reordered` minus this, has no such explanation.
     #[must_use]
     pub fn overtaken_on_a_path_slower_than(&self, delay: Duration) -> u64 {
-        let mut highest: Option<u64> = None;
-        let mut count = 0;
-        for arrival in &self.arrivals {
-            count += u64::from(highest.is_some_and(|h| arrival.number < h) && arrival.delay() >= delay);
-            highest = highest.max(Some(arrival.number));
-        }
-        count
+        self.late().filter(|arrival| arrival.delay() >= delay).count() as u64
+    }
+
+    /// Arrivals after a packet that was sent later.
+    fn late(&self) -> impl Iterator<Item = &Arrival> {
+        self.arrivals
+            .iter()
+            .scan(None, |highest: &mut Option<u64>, arrival| {
+                let late = highest.is_some_and(|h| arrival.number < h);
+                *highest = (*highest).max(Some(arrival.number));
+                Some(late.then_some(arrival))
+            })
+            .flatten()
     }
 
     /// The middle one of the delays of packets sent within this span of the flow, counted from its start.
@@ -231,6 +238,10 @@ impl fmt::Display for Report {
             "{}: {} sent, {} lost, {} duplicated, {} reordered, longest gap {:.1?}",
             self.name, self.sent, self.lost, self.duplicated, self.reordered, self.longest_gap
         )?;
+        if self.reordered > 0 {
+            let late: Vec<_> = self.late().take(5).map(|a| (a.number, a.delay())).collect();
+            write!(f, " (number and delay of the first: {late:.1?})")?;
+        }
         if self.refused > 0 {
             write!(f, ", {} refused by the sender's kernel", self.refused)?;
         }
@@ -264,6 +275,7 @@ fn bind(address: SocketAddr) -> Result<UdpSocket> {
 }
 
 fn send(socket: &UdpSocket, to: SocketAddr, rate: u32, payload: usize, shared: &Shared) {
+    pin::this_thread();
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
     let interval = 1_000_000_000 / u64::from(rate.max(1));
     let mut start = now();
