@@ -2,7 +2,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 CARGO ?= cargo
-MODE ?= none
 ONLY ?=
 MINUTES ?= 10
 export CARGO_TERM_COLOR ?= auto

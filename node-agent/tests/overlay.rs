@@ -25,8 +25,10 @@ impl Overlay {
         let (a, b) = (lab.site("a", &["203.0.113.1"])?, lab.site("b", &["203.0.113.2"])?);
         let (host_a, host_b) = (a.lan("lan", "10.1.0.1/24")?, b.lan("lan", "10.2.0.1/24")?);
         let routes = [("10.1.0.0/24", "10.200.1.1"), ("10.2.0.0/24", "10.200.2.1")];
+        let hub = Agent::start(lab, &hub, &Manifest::hub("10.200.0.1").routes(&routes, &[]))?;
+        hub.ask().wait_ready()?;
         let overlay = Self {
-            hub: Agent::start(lab, &hub, &Manifest::hub("10.200.0.1").routes(&routes, &[]))?,
+            hub,
             a: Agent::start(lab, &a, &spoke("10.200.1.1", "10.1.0.0/24"))?,
             b: Agent::start(lab, &b, &spoke("10.200.2.1", "10.2.0.0/24"))?,
             host_a,
