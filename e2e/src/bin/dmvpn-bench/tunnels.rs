@@ -152,7 +152,7 @@ impl Drop for Tunnel {
             let _ = Command::new("kill").args(["-TERM", &p.id().to_string()]).status();
         }
         for p in &mut self.processes {
-            for _ in 0..50 {
+            for _ in 0..250 {
                 if matches!(p.try_wait(), Ok(Some(_))) {
                     break;
                 }
@@ -160,6 +160,11 @@ impl Drop for Tunnel {
             }
             let _ = p.kill();
             let _ = p.wait();
+        }
+        // A datapath outlives an agent that had to be killed.
+        let ours: Vec<u32> = self.processes.iter().map(Child::id).collect();
+        for pid in self.measured.iter().filter(|pid| !ours.contains(pid)) {
+            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
         }
         for (ns, interface) in &self.interfaces {
             let _ =
