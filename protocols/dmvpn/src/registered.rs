@@ -36,6 +36,7 @@ impl Tunnel {
         let Some(id) = known else { return };
         self.own_path(now, path, id);
         self.bind_address(now, address, id);
+        self.outgrow(address, id);
         if let Some(p) = self.peers.get_mut(id) {
             p.learn(info);
             p.registrations.retain(|(a, _)| *a != address);
@@ -54,6 +55,19 @@ impl Tunnel {
         if new || moved_from.is_some() {
             let identity = info.identity.clone();
             self.events.push_back(Event::PeerRegistered { address, identity, path, moved_from });
+        }
+    }
+
+    /// A station has one tunnel address of each IP version. One that came back with another, while its row still
+    /// drained, has the old one no longer.
+    fn outgrow(&mut self, address: IpAddr, id: PeerId) {
+        let Some(p) = self.peers.get(id).filter(|p| p.hub.is_none()) else { return };
+        let held =
+            |a: &IpAddr| *a == address || p.registrations.iter().any(|(registered, _)| registered == a);
+        let old: Vec<IpAddr> =
+            p.addresses.iter().copied().filter(|a| a.is_ipv4() == address.is_ipv4() && !held(a)).collect();
+        for a in old {
+            self.peers.unbind(a, id);
         }
     }
 
