@@ -423,6 +423,12 @@ fn carry_out(tunnel: &mut Tunnel, message: ToDatapath) -> FromDatapath {
             tunnel.set_hairpin(&routes);
             Ok(())
         }
+        Request::AddInboundSa { .. }
+        | Request::RemoveInboundSa { .. }
+        | Request::SetOutboundSa { .. }
+        | Request::RemoveOutboundSa { .. }
+        | Request::TransmitIke { .. }
+        | Request::GetSas => Err(tunnel::Error::Settings("this datapath does not encrypt yet")),
         Request::Transmit { path, protocol, payload } => tunnel.transmit(path, protocol, &payload),
         Request::StoreCheckpoint(checkpoint) => {
             tunnel.store_checkpoint(checkpoint);

@@ -5,10 +5,10 @@ use ipnet::IpNet;
 use packet::{Path, PeerId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Version of this language. Control and datapath of different versions refuse each other with a clear message.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The longest message either side accepts, in octets.
 pub const MAX_MESSAGE: usize = 16 << 20;
@@ -44,7 +44,49 @@ pub enum Request {
     SetMulticast(Vec<PeerId>),
     /// Replace the hairpin's routes: what leaves by the tunnel interface, and what inside it does not.
     SetHairpin(Vec<HairpinRoute>),
-    /// Send a control message over exactly this path: GRE header with `protocol`, then `payload`.
+    /// (Encrypted) receive by this SA from now on. Packets opened with it count as come by `path`.
+    AddInboundSa {
+        /// Which path.
+        path: Path,
+        /// Its secrets; the owner is `spi & (workers.next_power_of_two() - 1)`.
+        keys: esp::Keys,
+    },
+    /// (Encrypted) no longer receive by this SA.
+    RemoveInboundSa {
+        /// Ours.
+        spi: u32,
+    },
+    /// (Encrypted) send by this SA from now on, instead of the one before it on the same path and lane.
+    SetOutboundSa {
+        /// Which path.
+        path: Path,
+        /// The worker that owns it. Others hand it their packets when they have none of their own for the path.
+        lane: u16,
+        /// Its secrets.
+        keys: esp::Keys,
+        /// When control wants to be told that it should be replaced.
+        soft: SaLimits,
+    },
+    /// (Encrypted) no longer send by this SA.
+    RemoveOutboundSa {
+        /// Which path.
+        path: Path,
+        /// The peer's.
+        spi: u32,
+    },
+    /// (Encrypted) send an IKE message, or a NAT keepalive (`None`).
+    TransmitIke {
+        /// Where to.
+        remote: SocketAddr,
+        /// From the port shared with ESP in UDP (with the non-ESP marker), or from the one for IKE alone?
+        nat_traversal: bool,
+        /// The message without the marker.
+        message: Option<Vec<u8>>,
+    },
+    /// Answered by [`FromDatapath::Sas`].
+    GetSas,
+    /// Send a control message over exactly this path: GRE header with `protocol`, then `payload`. In an encrypted tunnel
+    /// it leaves by the path's SA, or not at all.
     Transmit {
         /// Where to.
         path: Path,
@@ -79,9 +121,13 @@ pub struct TunnelSettings {
     pub networks: Vec<IpNet>,
     /// Underlay addresses to bind to; unspecified addresses bind to all.
     pub bind: Vec<IpAddr>,
-    /// UDP port for GRE in UDP.
+    /// UDP port for GRE in UDP; of an encrypted tunnel, for IKE and ESP in UDP.
     pub udp_port: u16,
-    /// Listen for raw GRE too.
+    /// Is everything ESP, and nothing in clear sent or accepted? A tunnel that was made so stays so.
+    pub encrypted: bool,
+    /// (Encrypted) UDP port for IKE alone; `None`: none.
+    pub ike_port: Option<u16>,
+    /// Listen for packets without UDP too: GRE (IP protocol 47), or bare ESP (50) when encrypted.
     pub raw_gre: bool,
     /// GRE key; `None` is no key, which is not key 0.
     pub gre_key: Option<u32>,
@@ -138,6 +184,43 @@ pub enum FromDatapath {
         /// What went wrong, in a person's words.
         error: Option<String>,
     },
+    /// (Encrypted) an IKE message arrived.
+    Ike {
+        /// From where.
+        remote: SocketAddr,
+        /// At the port shared with ESP in UDP (the non-ESP marker is removed), or at the one for IKE alone?
+        nat_traversal: bool,
+        /// The message.
+        message: Vec<u8>,
+    },
+    /// (Encrypted) a packet of an SA that does not exist. Limited.
+    UnknownSpi {
+        /// The path it came by.
+        path: Path,
+        /// Which.
+        spi: u32,
+    },
+    /// (Encrypted) an outbound SA reached a soft limit. Said once of each.
+    SaLimit {
+        /// The path it is for.
+        path: Path,
+        /// Which.
+        spi: u32,
+    },
+    /// (Encrypted) an authentic packet of this SA came by another path than the SA's. Limited.
+    SaMoved {
+        /// Ours.
+        spi: u32,
+        /// The path it came by.
+        path: Path,
+    },
+    /// Answer to `GetSas`: what each SA has done so far.
+    Sas {
+        /// The request's number.
+        number: u64,
+        /// Inbound SAs, then outbound ones.
+        sas: Vec<SaCounters>,
+    },
     /// A control message arrived.
     Received {
         /// The path it came by.
@@ -188,6 +271,38 @@ pub enum FromDatapath {
         /// Inner IP packet.
         packet: Vec<u8>,
     },
+}
+
+/// Soft limits of an outbound SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaLimits {
+    /// Packets sent.
+    pub packets: u64,
+    /// Octets sent.
+    pub octets: u64,
+}
+
+/// What an SA has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaCounters {
+    /// Its SPI.
+    pub spi: u32,
+    /// Do we send by it?
+    pub outbound: bool,
+    /// Its path.
+    pub path: Path,
+    /// The worker that owns it.
+    pub owner: u16,
+    /// The sequence number last sent, or the highest received.
+    pub sequence: u64,
+    /// Packets that passed.
+    pub packets: u64,
+    /// Octets of ESP payload that passed.
+    pub octets: u64,
+    /// (Inbound) dropped: seen before, or too old.
+    pub replayed: u64,
+    /// (Inbound) dropped: not authentic.
+    pub forged: u64,
 }
 
 /// What a punted message is.

@@ -199,6 +199,8 @@ pub(crate) fn settings() -> TunnelSettings {
         networks: vec!["10.200.0.0/16".parse().unwrap(), "fd00:200::/64".parse().unwrap()],
         bind: vec![IpAddr::from([192, 0, 2, 1])],
         udp_port: 4754,
+        encrypted: false,
+        ike_port: None,
         raw_gre: false,
         gre_key: KEY,
         mtu: MTU,

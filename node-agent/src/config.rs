@@ -143,6 +143,7 @@ impl TunnelConfig {
                     .then(|| tunnel.announce.clone()),
                 mtu: 0,
                 idle_timeout: tunnel.nhrp.idle_timeout,
+                security: None,
             },
             settings: TunnelSettings {
                 interface: tunnel.interface.clone(),
@@ -151,6 +152,8 @@ impl TunnelConfig {
                 networks: tunnel.networks.clone(),
                 bind: Vec::new(),
                 udp_port: tunnel.underlay.port,
+                encrypted: false,
+                ike_port: None,
                 raw_gre: true,
                 gre_key: tunnel.key,
                 mtu: 0,

@@ -157,6 +157,23 @@ fn describe(event: &Event) -> Told {
         )
         .with("prefix", prefix)
         .with("nbma", nbma),
+        Event::SessionUp { path, identity } => {
+            Told::new(Normal, "SessionUp", format!("{} authenticated at {path}", identity.name))
+                .with("path", path)
+                .with("identity", &identity.name)
+        }
+        Event::SessionDown { path, reason } => {
+            Told::new(Normal, "SessionDown", format!("the session with {path} ended: {reason}"))
+                .with("path", path)
+                .with("why", reason)
+        }
+        Event::SessionFailed { path, initiator, reason } => {
+            let whose = if *initiator { "to" } else { "from" };
+            Told::new(Warning, "SessionFailed", format!("no session {whose} {path}: {reason}"))
+                .with("path", path)
+                .with("why", reason)
+        }
+        Event::IkeKeys { .. } => Told::new(Warning, "KeysExported", "secrets of an IKE SA were exported".to_owned()),
     }
 }
 

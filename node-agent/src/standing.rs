@@ -1,8 +1,9 @@
 //! What the engine's standing decisions mean for the datapath, the kernel and the hairpin. Pure.
 
 use crate::kernel::route::{NHRP, SHORTCUT_METRIC, TunnelRoute};
-use dataplane::messages::{Peer, Request};
+use dataplane::messages::{Peer, Request, SaLimits};
 use dmvpn::{Action, PeerEntry, SourceCheck, Standing};
+use ikev2::{LocalPort, Transmit, TransmitKind};
 use ipnet::IpNet;
 use packet::PeerId;
 use packet::peer::{BY_HUB_MAC, Mac};
@@ -22,6 +23,21 @@ pub fn step(action: Action) -> Step {
         Action::Transmit { path, protocol, payload } => {
             Step::Datapath(Request::Transmit { path, protocol, payload })
         }
+        Action::AddInboundSa { path, keys } => Step::Datapath(Request::AddInboundSa { path, keys }),
+        Action::RemoveInboundSa { spi } => Step::Datapath(Request::RemoveInboundSa { spi }),
+        Action::SetOutboundSa { path, lane, keys, soft: (packets, octets) } => {
+            let soft = SaLimits { packets, octets };
+            Step::Datapath(Request::SetOutboundSa { path, lane, keys, soft })
+        }
+        Action::RemoveOutboundSa { path, spi } => Step::Datapath(Request::RemoveOutboundSa { path, spi }),
+        Action::TransmitIke(Transmit { address, kind }) => Step::Datapath(Request::TransmitIke {
+            remote: address.remote,
+            nat_traversal: address.local == LocalPort::NatTraversal,
+            message: match kind {
+                TransmitKind::Message(message) => Some(message),
+                TransmitKind::Keepalive => None,
+            },
+        }),
         Action::SetNeighbour { address, peer } => Step::SetNeighbour(address, mac(peer)),
         Action::RemoveNeighbour { address } => Step::RemoveNeighbour(address),
         Action::AddRoute { prefix, via } => Step::AddRoute(shortcut(prefix, via)),

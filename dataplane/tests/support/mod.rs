@@ -247,6 +247,8 @@ pub fn settings(address: &str, bind: &str) -> TunnelSettings {
         networks: vec!["10.200.0.0/16".parse().unwrap(), "fd00:200::/64".parse().unwrap()],
         bind: vec![bind.parse().unwrap()],
         udp_port: 4754,
+        encrypted: false,
+        ike_port: None,
         raw_gre: true,
         gre_key: Some(42),
         mtu: 1400,

@@ -77,6 +77,11 @@ impl Control {
                 self.counters = peers.into_iter().collect();
                 return self.answer_snapshots();
             }
+            Message::Ike { address, message } => Input::Ike { address, message },
+            Message::UnknownSpi { path, spi } => Input::UnknownSpi { path, spi },
+            Message::SaLimit { path, spi } => Input::SaLimit { path, spi },
+            Message::SaMoved { spi, path } => Input::SaMoved { spi, path },
+            Message::Sas(_) => return,
             Message::PathMtu { path, mtu } => {
                 return tracing::info!(interface = self.config.interface(), %path, mtu, "path MTU discovered");
             }

@@ -2,9 +2,10 @@
 
 use super::{Error, Process};
 use dataplane::messages::{
-    FromDatapath, MAX_MESSAGE, PROTOCOL_VERSION, Peer, PeerCounters, ReceivedKind, Request, ToDatapath,
-    TunnelSettings,
+    FromDatapath, MAX_MESSAGE, PROTOCOL_VERSION, Peer, PeerCounters, ReceivedKind, Request, SaCounters,
+    ToDatapath, TunnelSettings,
 };
+use ikev2::LocalPort;
 use packet::{Path, PeerId};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -70,6 +71,36 @@ pub enum Message {
         /// Per peer.
         peers: Vec<(PeerId, PeerCounters)>,
     },
+    /// An IKE message arrived.
+    Ike {
+        /// Between whom.
+        address: ikev2::Address,
+        /// The message.
+        message: Vec<u8>,
+    },
+    /// A packet of an SA that the datapath does not hold.
+    UnknownSpi {
+        /// The path it came by.
+        path: Path,
+        /// Which.
+        spi: u32,
+    },
+    /// An outbound SA should be replaced.
+    SaLimit {
+        /// Its path.
+        path: Path,
+        /// Which.
+        spi: u32,
+    },
+    /// A peer's packets come by another path than their SA's.
+    SaMoved {
+        /// Ours.
+        spi: u32,
+        /// The path.
+        path: Path,
+    },
+    /// What each SA has done.
+    Sas(Vec<SaCounters>),
     /// A path's MTU was discovered.
     PathMtu {
         /// Which path.
@@ -182,6 +213,17 @@ async fn read_loop(
             FromDatapath::NextHopWanted(address) => Message::NextHopWanted(address),
             FromDatapath::Hairpin { from, to, head } => Message::Hairpin { from, to, head },
             FromDatapath::Activity(list) => Message::Activity(list),
+            FromDatapath::Ike { remote, nat_traversal, message } => {
+                let local = if nat_traversal { LocalPort::NatTraversal } else { LocalPort::Ike };
+                Message::Ike { address: ikev2::Address { remote, local }, message }
+            }
+            FromDatapath::UnknownSpi { path, spi } => Message::UnknownSpi { path, spi },
+            FromDatapath::SaLimit { path, spi } => Message::SaLimit { path, spi },
+            FromDatapath::SaMoved { spi, path } => Message::SaMoved { spi, path },
+            FromDatapath::Sas { number, sas } => {
+                acknowledged.send_modify(|done| *done = number.max(*done));
+                Message::Sas(sas)
+            }
             FromDatapath::PathMtu { path, mtu } => Message::PathMtu { path, mtu },
             FromDatapath::Captured { time, peer, outbound, packet } => {
                 Message::Captured { time, peer, outbound, packet }

@@ -5,9 +5,11 @@
 //! may do what any of them allows: the order of classes means nothing, so that adding one never takes away.
 #![forbid(unsafe_code)]
 
+mod identity;
 mod pattern;
 mod policy;
 
+pub use identity::{Certified, Identity, Proof};
 pub use pattern::matches;
 pub use policy::{Denied, Policy};
 

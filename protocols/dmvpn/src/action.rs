@@ -55,6 +55,36 @@ pub enum Input {
     },
     /// The node's own underlay address changed.
     UnderlayAddress(IpAddr),
+    /// (Encrypted) an IKE message arrived.
+    Ike {
+        /// Between whom.
+        address: ikev2::Address,
+        /// The message, without the non-ESP marker.
+        message: Vec<u8>,
+    },
+    /// (Encrypted) a packet of an SA that we don't have.
+    UnknownSpi {
+        /// The path it came by.
+        path: Path,
+        /// Which.
+        spi: u32,
+    },
+    /// (Encrypted) an outbound SA reached a soft limit: it is to be replaced.
+    SaLimit {
+        /// Its path.
+        path: Path,
+        /// Which.
+        spi: u32,
+    },
+    /// (Encrypted) an authentic packet of an inbound SA came by another path: a NAT has moved the peer.
+    SaMoved {
+        /// Ours.
+        spi: u32,
+        /// The path it came by.
+        path: Path,
+    },
+    /// What time it is, seconds since 1970: certificates run out. Told at the start and now and then.
+    WallClock(u64),
 }
 
 /// Packets moved since last told.
@@ -125,6 +155,38 @@ pub enum Action {
         /// The payload.
         payload: Vec<u8>,
     },
+    /// Datapath: receive by this SA.
+    AddInboundSa {
+        /// Packets opened with it count as come by this path.
+        path: Path,
+        /// Its secrets.
+        keys: esp::Keys,
+    },
+    /// Datapath: no longer receive by this SA.
+    RemoveInboundSa {
+        /// Ours.
+        spi: u32,
+    },
+    /// Datapath: send by this SA instead of the one before it on the same path and lane.
+    SetOutboundSa {
+        /// Which path.
+        path: Path,
+        /// The worker that owns it.
+        lane: u16,
+        /// Its secrets.
+        keys: esp::Keys,
+        /// Packets and octets after which we want [`Input::SaLimit`].
+        soft: (u64, u64),
+    },
+    /// Datapath: no longer send by this SA.
+    RemoveOutboundSa {
+        /// Which path.
+        path: Path,
+        /// The peer's.
+        spi: u32,
+    },
+    /// Datapath: send an IKE message or a NAT keepalive.
+    TransmitIke(ikev2::Transmit),
     /// Kernel: install a permanent neighbour on the tunnel interface.
     SetNeighbour {
         /// Tunnel address.
@@ -241,5 +303,33 @@ pub enum Event {
         prefix: IpNet,
         /// The NBMA address it covers.
         nbma: IpAddr,
+    },
+    /// A peer was authenticated on a path, for the first time or anew.
+    SessionUp {
+        /// Which path.
+        path: Path,
+        /// Who.
+        identity: claims::Identity,
+    },
+    /// A session ended.
+    SessionDown {
+        /// Which path.
+        path: Path,
+        /// Why.
+        reason: ikev2::Failure,
+    },
+    /// A handshake came to nothing.
+    SessionFailed {
+        /// Which path.
+        path: Path,
+        /// Did we begin?
+        initiator: bool,
+        /// Why.
+        reason: ikev2::Failure,
+    },
+    /// Secrets of an IKE SA, for a capture's reader; only when asked for.
+    IkeKeys {
+        /// A line of Wireshark's `ikev2_decryption_table`.
+        line: String,
     },
 }

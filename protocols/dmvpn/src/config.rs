@@ -4,7 +4,9 @@ use ipnet::IpNet;
 use nhrp::{NhsId, Quirks};
 use packet::Path;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// DMVPN phase.
@@ -49,6 +51,33 @@ pub struct Config {
     pub mtu: u16,
     /// A shortcut that carried nothing this long is given up.
     pub idle_timeout: Duration,
+    /// IKE and ESP. `None`: everything is in clear, and nobody proves who they are.
+    pub security: Option<Security>,
+}
+
+/// How a tunnel is protected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Security {
+    /// IKE's settings.
+    pub ike: ikev2::Config,
+    /// Who we are, and whom we believe.
+    pub credentials: Credentials,
+}
+
+/// Credentials, which are equal when they are the same.
+#[derive(Clone)]
+pub struct Credentials(pub Arc<dyn ikev2::Credentials>);
+
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({})", self.0.local_id())
+    }
 }
 
 /// NHRP parameters of a tunnel.

@@ -32,7 +32,7 @@ mod world;
 
 pub use action::{Action, Activity, Event, Input, PeerEntry, RouteTarget, SourceCheck};
 pub use checkpoint::RestoreError;
-pub use config::{Config, HubConfig, NhrpConfig, Phase, StaticPeer};
+pub use config::{Config, Credentials, HubConfig, NhrpConfig, Phase, Security, StaticPeer};
 pub use echo::ProbeDrops;
 pub use nhrp::{CacheEntry, Counters as NhrpCounters, EntryKind, NhsId, Quirks};
 pub use outside::Standing;

@@ -137,6 +137,11 @@ impl Tunnel {
             Input::Route { prefix, target } => self.route_changed(now, prefix, target),
             Input::HubPaths { hub, paths } => self.hub_paths(now, hub, paths),
             Input::UnderlayAddress(address) => self.underlay_changed(now, address),
+            Input::Ike { .. }
+            | Input::UnknownSpi { .. }
+            | Input::SaLimit { .. }
+            | Input::SaMoved { .. }
+            | Input::WallClock(_) => {}
         }
         self.settle(now);
     }

@@ -104,6 +104,7 @@ pub(crate) fn config(name: &str, place: Place, phase: Phase, v6: bool, nbma_addr
         mtu: 1400,
         behind: None,
         idle_timeout: Duration::from_secs(60),
+        security: None,
     }
 }
 

@@ -219,6 +219,7 @@ fn config(at: usize, phase: Phase, admission: bool) -> Config {
         behind: (at == 3).then(|| vec![prefix(1), prefix(3)]),
         mtu: 1400,
         idle_timeout: Duration::from_secs(10),
+        security: None,
     }
 }
 
@@ -456,6 +457,11 @@ impl World {
                 }
                 Action::AddRoute { prefix, via } => drop(applied.routes.insert(prefix, via)),
                 Action::RemoveRoute { prefix, via } => assert_eq!(applied.routes.remove(&prefix), Some(via)),
+                Action::TransmitIke(_)
+                | Action::AddInboundSa { .. }
+                | Action::RemoveInboundSa { .. }
+                | Action::SetOutboundSa { .. }
+                | Action::RemoveOutboundSa { .. } => unreachable!("these tunnels are in clear"),
                 Action::Transmit { path: to, protocol, payload } => {
                     let from = Path { remote: station.address, ..to };
                     if self.wire.len() < MOST_QUEUED {

@@ -147,6 +147,7 @@ pub(crate) fn config(name: &str, tunnel: &str, nbma: &str, phase: Phase) -> Conf
         mtu: 1400,
         behind: None,
         idle_timeout: Duration::from_secs(120),
+        security: None,
     }
 }
 
@@ -286,6 +287,11 @@ impl Net {
             Action::RemoveRoute { prefix, via } => {
                 assert_eq!(applied.routes.remove(&prefix), Some(via), "removes a route that is not there");
             }
+            Action::TransmitIke(_)
+            | Action::AddInboundSa { .. }
+            | Action::RemoveInboundSa { .. }
+            | Action::SetOutboundSa { .. }
+            | Action::RemoveOutboundSa { .. } => unreachable!("these tunnels are in clear"),
             Action::Transmit { path, protocol, payload } => {
                 if site.on {
                     self.transmit(at, path, protocol, payload);

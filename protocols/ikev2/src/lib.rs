@@ -1,0 +1,12 @@
+//! IKEv2 (RFC 7296) without I/O, initiator and responder, for ESP in transport mode over GRE.
+#![forbid(unsafe_code)]
+
+pub mod config;
+mod credentials;
+mod event;
+
+pub use config::Config;
+pub use credentials::{
+    AuthMethod, Authentication, CertificateError, Credentials, HashAlgorithm, Identification,
+};
+pub use event::{Address, Event, Failure, LocalPort, SessionView, Transmit, TransmitKind};
