@@ -2,7 +2,9 @@
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Who a peer is, as its authentication has shown, and what its certificate lets it claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +35,41 @@ pub struct Certified {
     pub prefixes: Option<Vec<IpNet>>,
     /// SHA-256 of the certificate: names it in logs, and to whoever revokes it.
     pub fingerprint: [u8; 32],
-    /// Last second of its validity, seconds since 1970.
+    /// Last second of its validity and of its issuers', seconds since 1970.
     pub not_after: u64,
+    /// The certificates themselves, so that they can be judged again when roots, revocations or the time have changed.
+    pub chain: Chain,
+}
+
+/// Certificates in DER, the peer's own first, without the root. Cheap to clone.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Vec<u8>>", into = "Vec<Vec<u8>>")]
+pub struct Chain(Arc<[Vec<u8>]>);
+
+impl Chain {
+    /// The certificates.
+    #[must_use]
+    pub fn certificates(&self) -> &[Vec<u8>] {
+        &self.0
+    }
+}
+
+impl From<Vec<Vec<u8>>> for Chain {
+    fn from(certificates: Vec<Vec<u8>>) -> Self {
+        Self(certificates.into())
+    }
+}
+
+impl From<Chain> for Vec<Vec<u8>> {
+    fn from(chain: Chain) -> Self {
+        chain.0.to_vec()
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} certificates", self.0.len())
+    }
 }
 
 impl Identity {

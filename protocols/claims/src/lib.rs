@@ -3,13 +3,19 @@
 //!
 //! A [`Policy`] is made of admission classes. A peer belongs to every class whose pattern matches its identity, and
 //! may do what any of them allows: the order of classes means nothing, so that adding one never takes away.
+//!
+//! A peer that has proven itself by a certificate may do what *both* its classes and its certificate allow, wherever it
+//! goes: hubs and spokes hold it to the same claims. A certificate that says nothing of prefixes is a foreign router's;
+//! what it claims is believed where a class names it, or where a hub vouches for it ([`Claimant::Vouched`]).
 #![forbid(unsafe_code)]
 
+mod claimant;
 mod identity;
 mod pattern;
 mod policy;
 
-pub use identity::{Certified, Identity, Proof};
+pub use claimant::Claimant;
+pub use identity::{Certified, Chain, Identity, Proof};
 pub use pattern::matches;
 pub use policy::{Denied, Policy};
 
