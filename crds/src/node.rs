@@ -172,6 +172,10 @@ pub struct NodeUnderlay {
     /// UDP port we send from and receive on.
     #[schemars(range(min = 1))]
     pub port: u16,
+    /// (Encrypted) UDP port for IKE with peers that send ESP without UDP; left out, there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub ike_port: Option<u16>,
     /// The address peers should use, where a 1:1 NAT stands in front of us.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<text::Address>")]

@@ -70,6 +70,11 @@ fn cases() -> Vec<(Result<Manifests, ManifestErrors>, &'static str, &'static str
     let certificates = |certificates: Value| {
         security(json!({"mode": "Encrypted", "authentication": {"certificates": certificates}}))
     };
+    let psk = |more: Value| {
+        let mut object = json!({"mode": "Encrypted", "authentication": {"preSharedKey": {"secret": "psk"}}});
+        merge(&mut object, &more);
+        security(object)
+    };
     let one_hub = |entry: Value| spoke_with(json!({"hubs": [entry]}));
     let bgp = |bgp: Value| hub_with(json!({"routing": {"bgp": bgp}}));
     vec![
@@ -172,6 +177,26 @@ fn cases() -> Vec<(Result<Manifests, ManifestErrors>, &'static str, &'static str
             certificates(json!({"trust": "roots", "issuedBy": "CertManager"})),
             "spec.security.authentication.certificates",
             "issuerRef goes with issuedBy: CertManager: name the Issuer or ClusterIssuer",
+        ),
+        (
+            psk(json!({"ike": ["aes128-sha1-modp2048"]})),
+            "spec.security.ike",
+            "DES, 3DES, MD5, SHA-1, NULL and groups below modp2048 don't exist here; write such as aes256gcm16-prfsha384-x25519, or aes256-sha256-modp2048 for old routers",
+        ),
+        (
+            psk(json!({"esp": ["aes128gcm16", "3des-sha256"]})),
+            "spec.security.esp",
+            "DES, 3DES, MD5, SHA-1, NULL and groups below modp2048 don't exist here; write aes128gcm16, aes256gcm16 or chacha20poly1305, or aes256-sha256 for old routers",
+        ),
+        (
+            psk(json!({"rekey": {"child": "500ms"}})),
+            "spec.security.rekey.child",
+            "write a duration from 1s to 24h, such as 1h",
+        ),
+        (
+            psk(json!({"rekey": {"ike": "25h"}})),
+            "spec.security.rekey.ike",
+            "write a duration from 1s to 24h, such as 4h",
         ),
         // NHRP
         (hub_with(json!({"nhrp": {"holdingTime": "2s"}})), "spec.nhrp.holdingTime", HOLDING),
@@ -319,6 +344,11 @@ fn what_is_right_is_accepted() {
         hub_with(
             json!({"security": {"mode": "Encrypted", "authentication": {"preSharedKey": {"secret": "file:/etc/psk"}}}}),
         ),
+        hub_with(json!({"underlay": {"ikePort": 0}, "security": {
+            "mode": "Encrypted", "authentication": {"preSharedKey": {"secret": "psk"}},
+            "ike": ["aes256-sha256-modp2048", "aes128gcm16-prfsha256-ecp256"], "esp": ["aes256-sha256", "aes128gcm16-x25519"],
+            "rekey": {"child": "10s"}, "exportKeys": true,
+        }})),
         hub_with(
             json!({"routing": {"bgp": {"asn": 4294967295_u32, "holdTime": "0s", "gracefulRestart": "0s"}}}),
         ),

@@ -348,7 +348,7 @@ fn authentication(tunnel: &NodeTunnel, secrets: &Secrets) -> Result<Option<Vec<u
     if key.is_empty() || key.len() > 8 {
         return Err(ConfigError::Authentication(tunnel.name.clone(), name.clone()));
     }
-    Ok(Some(key))
+    Ok(Some(key.to_vec()))
 }
 
 /// As the kernel takes it, and harmless in a path below `/proc/sys`.

@@ -71,6 +71,40 @@ pub enum PlanError {
         /// The port.
         port: u16,
     },
+    /// Two encrypted tunnels of a node would do IKE on the same port.
+    #[error(
+        "{first} and {second} both want UDP port {port} for IKE on node {node}: write spec.underlay.ikePort: 0 into one that has no foreign routers among its peers, or another port"
+    )]
+    SameIkePort {
+        /// One.
+        first: ResourceName,
+        /// The other.
+        second: ResourceName,
+        /// The node.
+        node: String,
+        /// The port.
+        port: u16,
+    },
+    /// IKE alone, and IKE with ESP in UDP, on the same port.
+    #[error(
+        "{resource}: spec.underlay.port and spec.underlay.ikePort are both {port}: write another into one of them (4500 and 500 are what routers expect)"
+    )]
+    PortsEqual {
+        /// Where.
+        resource: ResourceName,
+        /// The port.
+        port: u16,
+    },
+    /// Nobody signs certificates here.
+    #[error(
+        "{resource}: spec.security.authentication.certificates.issuedBy: {issued_by} needs Kubernetes: write issuedBy: Secret, and secret: the Secret (tls.crt, tls.key) of this node's certificate, or file:/folder (dmvpnctl pki makes them)"
+    )]
+    IssuerWithoutKubernetes {
+        /// Where.
+        resource: ResourceName,
+        /// What stands there.
+        issued_by: &'static str,
+    },
     /// Two DMVPNs of a node use the same tunnel addresses.
     #[error(
         "{first} and {second} overlap in their tunnel networks {one} and {other} on node {node}: a node can be in both only if they are apart"

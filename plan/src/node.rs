@@ -67,9 +67,18 @@ fn conflicts(
         let (first, second, node) = (first.clone(), second.clone(), node.clone());
         errors.push(PlanError::NetworksOverlap { first, second, node, one, other });
     }
-    if one.underlay.port == other.underlay.port {
-        let (first, second, node) = (first.clone(), second.clone(), node.clone());
-        errors.push(PlanError::SamePort { first, second, node, port: one.underlay.port });
+    let ports = |tunnel: &NodeTunnel| {
+        [(Some(tunnel.underlay.port), "port"), (tunnel.underlay.ike_port, "ikePort")]
+            .map(|(port, field)| port.map(|port| (port, field)))
+    };
+    for (port, _) in ports(one).into_iter().flatten() {
+        for (_, field) in ports(other).into_iter().flatten().filter(|(taken, _)| *taken == port) {
+            let (first, second, node) = (first.clone(), second.clone(), node.clone());
+            errors.push(match field {
+                "ikePort" => PlanError::SameIkePort { first, second, node, port },
+                _ => PlanError::SamePort { first, second, node, port },
+            });
+        }
     }
     if one.interface == other.interface {
         errors.push(PlanError::SameInterface { first, second, node, interface: one.interface.clone() });

@@ -3,11 +3,11 @@
 use crate::error::{PlanError, PlanErrors, ResourceName};
 use crate::node::{Member, node as plan_node};
 use crate::select::needs_labels;
-use crate::tunnel::Network;
+use crate::tunnel::{Network, of_node};
 use crate::{AllocateError, NodeFacts};
 use crds::DmvpnNodeSpec;
 use crds::manifest::{Manifests, resolve};
-use crds::spec::{Authentication, Certificates, PreSharedKey, SecurityMode};
+use crds::spec::{Authentication, Certificates, IssuedBy, PreSharedKey, SecurityMode};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ pub fn standalone(manifests: &Manifests, node: &NodeFacts) -> Result<DmvpnNodeSp
         if needs_labels(network.nodes) {
             errors.push(PlanError::SelectorWithoutKubernetes { resource: resource.clone() });
         }
-        check_secrets(&resource, &network, manifests, &mut errors);
+        check_secrets(&resource, &network, &node.name, manifests, &mut errors);
         let addresses = addresses(&resource, &network, &node.name).unwrap_or_else(|found| {
             errors.extend(found);
             // Stand-ins, so that what is wrong elsewhere is said in the same breath.
@@ -112,6 +112,7 @@ const NHRP_KEY: &str = "key";
 fn check_secrets(
     resource: &ResourceName,
     network: &Network<'_>,
+    node: &str,
     manifests: &Manifests,
     errors: &mut Vec<PlanError>,
 ) {
@@ -154,15 +155,18 @@ fn check_secrets(
     if let Some(PreSharedKey { secret }) = pre_shared_key {
         check("spec.security.authentication.preSharedKey.secret", secret, &["psk"]);
     }
-    if let Some(Certificates { issued_by: _, ca_secret, secret, issuer_ref: _, trust }) = certificates {
-        check("spec.security.authentication.certificates.trust", trust, &["ca.crt"]);
-        for (field, secret) in [
-            ("spec.security.authentication.certificates.caSecret", ca_secret),
-            ("spec.security.authentication.certificates.secret", secret),
-        ] {
-            if let Some(secret) = secret {
-                check(field, secret, &["tls.crt", "tls.key"]);
-            }
-        }
+    let Some(Certificates { issued_by, ca_secret: _, secret, issuer_ref: _, trust }) = certificates else {
+        return;
+    };
+    check("spec.security.authentication.certificates.trust", trust, &["ca.crt"]);
+    if let Some(secret) = secret {
+        let secret = of_node(secret, node);
+        check("spec.security.authentication.certificates.secret", &secret, &["tls.crt", "tls.key"]);
     }
+    let issued_by = match issued_by {
+        IssuedBy::Secret => return,
+        IssuedBy::Operator => "Operator",
+        IssuedBy::CertManager => "CertManager",
+    };
+    errors.push(PlanError::IssuerWithoutKubernetes { resource: resource.clone(), issued_by });
 }

@@ -4,8 +4,8 @@ use crate::error::{PlanError, ResourceName};
 use crate::{AddressKind, HubNode, NodeFacts, selects, usable};
 use crds::node::{NodeBgp, NodeHub, NodeTunnel, NodeUnderlay, Role};
 use crds::spec::{
-    AddressFrom, AdmissionClass, Announce, AnnounceMode, HubEntry, Nhrp, Phase, PodCidrSource, Routing,
-    Security, SecurityMode, StaticPeer, Tunnel, Underlay,
+    AddressFrom, AdmissionClass, Announce, AnnounceMode, Authentication, HubEntry, Nhrp, Phase, PodCidrSource,
+    Routing, Security, SecurityMode, StaticPeer, Tunnel, Underlay,
 };
 use crds::{DmvpnHubSpec, DmvpnSpokeSpec};
 use ipnet::IpNet;
@@ -15,6 +15,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// UDP port when everything is encrypted: NAT traversal of IKEv2 and ESP (RFC 3948).
 pub const ENCRYPTED_PORT: u16 = 4500;
+/// UDP port for IKE alone (RFC 7296 §2), with peers that send ESP without UDP.
+pub(crate) const IKE_PORT: u16 = 500;
 /// UDP port when nothing is: GRE in UDP (RFC 8086).
 pub const CLEAR_PORT: u16 = 4754;
 
@@ -129,6 +131,19 @@ impl Network<'_> {
             SecurityMode::None => CLEAR_PORT,
         })
     }
+
+    /// UDP port for IKE alone.
+    fn ike_port(&self) -> Option<u16> {
+        match self.security.mode {
+            SecurityMode::Encrypted => Some(self.underlay.ike_port.unwrap_or(IKE_PORT)).filter(|port| *port > 0),
+            SecurityMode::None => None,
+        }
+    }
+}
+
+/// The Secret that `{node}` in a name stands for, at this node.
+pub(crate) fn of_node(secret: &str, node: &str) -> String {
+    secret.replace("{node}", node)
 }
 
 /// The name a node asserts: its own, in the resource's domain.
@@ -210,8 +225,8 @@ pub(crate) fn build(
         phase: *phase,
         mtu: *mtu,
         ttl: *ttl,
-        underlay: plan.underlay(underlay, port, node, errors),
-        security: security.clone(),
+        underlay: plan.underlay(underlay, (port, network.ike_port()), node, errors),
+        security: self::security(security, node),
         nhrp: nhrp.clone(),
         hubs,
         admission: admission.to_vec(),
@@ -219,6 +234,17 @@ pub(crate) fn build(
         announce: plan.announce(announce, node, errors),
         protected_prefixes: protected_prefixes.to_vec(),
     }
+}
+
+/// The security of one node: with its own Secret.
+fn security(security: &Security, node: &NodeFacts) -> Security {
+    let mut security = security.clone();
+    if let Some(Authentication { certificates: Some(certificates), .. }) = &mut security.authentication
+        && let Some(secret) = &mut certificates.secret
+    {
+        *secret = of_node(secret, &node.name);
+    }
+    security
 }
 
 fn bgp(
@@ -277,11 +303,11 @@ impl Checks<'_> {
     fn underlay(
         &self,
         underlay: &Underlay,
-        port: u16,
+        (port, ike_port): (u16, Option<u16>),
         node: &NodeFacts,
         errors: &mut Vec<PlanError>,
     ) -> NodeUnderlay {
-        let Underlay { address_from, interface, address, port: _, advertise } = underlay;
+        let Underlay { address_from, interface, address, port: _, ike_port: _, advertise } = underlay;
         let from_node = address_from.and_then(|from| {
             let (wanted, kind) = match from {
                 AddressFrom::ExternalIP => (AddressKind::ExternalIP, "ExternalIP"),
@@ -301,7 +327,10 @@ impl Checks<'_> {
         if let Some(address) = advertise {
             self.on_underlay(&format!("spec.underlay.advertise.{}", node.name), address, errors);
         }
-        NodeUnderlay { address: address.or(from_node), interface: interface.clone(), port, advertise }
+        if ike_port == Some(port) {
+            errors.push(PlanError::PortsEqual { resource: self.resource.clone(), port });
+        }
+        NodeUnderlay { address: address.or(from_node), interface: interface.clone(), port, ike_port, advertise }
     }
 
     /// The hubs to register with, best first; a hub that is among its own hubs (as a node of `hubRef`) is left out.

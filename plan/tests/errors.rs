@@ -308,3 +308,68 @@ fn an_ipv6_only_node_has_a_router_id_that_stays() {
     assert_eq!(plan(&text).unwrap().tunnels[0].bgp.as_ref().unwrap().router_id, id);
     assert!(!id.is_unspecified());
 }
+
+const ISSUED: &str = "{authentication: {certificates: {issuedBy: Secret, secret: 'node-{node}', trust: roots}}}";
+const PAIR: &str = "---
+apiVersion: v1
+kind: Secret
+metadata: {name: node-a-1}
+stringData: {tls.crt: chain, tls.key: key}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: roots}
+stringData: {ca.crt: roots}
+";
+
+#[test]
+fn a_nodes_own_secret_is_named_by_the_node() {
+    let spec = plan(&format!("{}{PAIR}", SPOKE.replace("{mode: None}", ISSUED))).unwrap();
+    let authentication = spec.tunnels[0].security.authentication.clone().unwrap();
+    assert_eq!(authentication.certificates.unwrap().secret.as_deref(), Some("node-a-1"));
+    assert_eq!(
+        said(&SPOKE.replace("{mode: None}", ISSUED)),
+        [
+            "DmvpnSpoke branch-a: spec.security.authentication.certificates.trust names Secret roots, which is not among the manifests: add it, or write file:/path",
+            "DmvpnSpoke branch-a: spec.security.authentication.certificates.secret names Secret node-a-1, which is not among the manifests: add it, or write file:/path",
+        ]
+    );
+}
+
+#[test]
+fn nobody_signs_certificates_without_kubernetes() {
+    for (issued_by, more) in [("Operator", "caSecret: ca"), ("CertManager", "issuerRef: {name: ca}")] {
+        let certificates = format!(
+            "{{authentication: {{certificates: {{issuedBy: {issued_by}, {more}, trust: 'file:/etc/roots'}}}}}}"
+        );
+        assert_eq!(
+            said(&SPOKE.replace("{mode: None}", &certificates)),
+            [format!(
+                "DmvpnSpoke branch-a: spec.security.authentication.certificates.issuedBy: {issued_by} needs Kubernetes: write issuedBy: Secret, and secret: the Secret (tls.crt, tls.key) of this node's certificate, or file:/folder (dmvpnctl pki makes them)"
+            )]
+        );
+    }
+}
+
+#[test]
+fn encrypted_tunnels_share_no_port() {
+    let psk = "{authentication: {preSharedKey: {secret: 'file:/etc/psk'}}}";
+    let (spoke, hub) = (SPOKE.replace("{mode: None}", psk), HUB.replace("{mode: None}", psk));
+    assert_eq!(plan(&spoke).unwrap().tunnels[0].underlay.ike_port, Some(500));
+    assert_eq!(plan(SPOKE).unwrap().tunnels[0].underlay.ike_port, None);
+    assert_eq!(
+        said(&format!("{spoke}---\n{hub}")),
+        [
+            "DmvpnHub hq and DmvpnSpoke branch-a both want UDP port 500 for IKE on node a-1: write spec.underlay.ikePort: 0 into one that has no foreign routers among its peers, or another port"
+        ]
+    );
+    let without = hub.replace("port: 4755", "port: 4755, ikePort: 0");
+    assert_eq!(plan(&format!("{spoke}---\n{without}")).unwrap().tunnels.len(), 2);
+    let same = hub.replace("port: 4755", "port: 500");
+    assert_eq!(
+        said(&same),
+        [
+            "DmvpnHub hq: spec.underlay.port and spec.underlay.ikePort are both 500: write another into one of them (4500 and 500 are what routers expect)"
+        ]
+    );
+}

@@ -8,7 +8,7 @@ mod secret;
 mod structural;
 
 pub use error::{ManifestError, ManifestErrors, ReadError};
-pub use secret::{Secret, SecretError, resolve};
+pub use secret::{Secret, SecretError, resolve, resolve_optional};
 
 use crate::{API_VERSION, DmvpnHub, DmvpnNode, DmvpnSpoke, GROUP};
 use kind::{HUB, NODE, SPOKE};

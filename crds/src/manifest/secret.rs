@@ -7,26 +7,29 @@ use k8s_openapi::api::core::v1::Secret as KubernetesSecret;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
+use zeroize::Zeroizing;
 
-/// The values of a Secret. They are never printed.
+/// The values of a Secret. They are never printed, and leave nothing in memory.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     /// Its name.
     pub name: String,
-    entries: BTreeMap<String, Vec<u8>>,
+    entries: BTreeMap<String, Zeroizing<Vec<u8>>>,
 }
 
 impl Secret {
     /// A Secret of these entries.
     #[must_use]
     pub fn new(name: impl Into<String>, entries: BTreeMap<String, Vec<u8>>) -> Self {
-        Self { name: name.into(), entries }
+        let entries = entries.into_iter().map(|(name, value)| (name, Zeroizing::new(value)));
+        Self { name: name.into(), entries: entries.collect() }
     }
 
     /// The value of an entry.
     #[must_use]
     pub fn get(&self, entry: &str) -> Option<&[u8]> {
-        self.entries.get(entry).map(Vec::as_slice)
+        self.entries.get(entry).map(|value| value.as_slice())
     }
 
     /// Names of the entries.
@@ -59,8 +62,9 @@ pub enum SecretError {
     },
 }
 
-/// The value that a reference (`name`, or `file:/path`) means: the Secret's `entry`, or all of the file. A final line
-/// break is no part of a key: editors add it unasked. PEM doesn't mind.
+/// The value that a reference (`name`, or `file:/path`) means: the Secret's `entry`; all of the file; or, where the
+/// path is a folder (as a mounted Secret is), the file in it that has the entry's name. A final line break is no part
+/// of a key: editors add it unasked. PEM doesn't mind.
 ///
 /// # Errors
 /// If there is no such Secret, entry or file.
@@ -68,13 +72,15 @@ pub fn resolve(
     secrets: &BTreeMap<String, Secret>,
     reference: &str,
     entry: &str,
-) -> Result<Vec<u8>, SecretError> {
+) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let mut value = if let Some(path) = reference.strip_prefix("file:") {
-        std::fs::read(path).map_err(|source| SecretError::File { path: path.to_owned(), source })?
+        let path = if Path::new(path).is_dir() { Path::new(path).join(entry) } else { path.into() };
+        let unreadable = |source| SecretError::File { path: path.display().to_string(), source };
+        Zeroizing::new(std::fs::read(&path).map_err(unreadable)?)
     } else {
         let secret = secrets.get(reference).ok_or_else(|| SecretError::Missing(reference.to_owned()))?;
         let missing = || SecretError::NoEntry { secret: reference.to_owned(), entry: entry.to_owned() };
-        secret.get(entry).ok_or_else(missing)?.to_vec()
+        Zeroizing::new(secret.get(entry).ok_or_else(missing)?.to_vec())
     };
     if value.last() == Some(&b'\n') {
         value.pop();
@@ -83,6 +89,31 @@ pub fn resolve(
         value.pop();
     }
     Ok(value)
+}
+
+/// As [`resolve`], of an entry that may be missing; the Secret, or the folder, may not.
+///
+/// # Errors
+/// If there is no such Secret, or the file is there and can't be read.
+pub fn resolve_optional(
+    secrets: &BTreeMap<String, Secret>,
+    reference: &str,
+    entry: &str,
+) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
+    match resolve(secrets, reference, entry) {
+        Ok(value) => Ok(Some(value)),
+        Err(SecretError::NoEntry { .. }) => Ok(None),
+        Err(SecretError::File { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
+            // Only the file is optional: a mistake in the folder's name must not make revocations ineffective.
+            let folder = reference.strip_prefix("file:").map(Path::new);
+            if folder.is_some() && Path::new(&path).parent() == folder {
+                Ok(None)
+            } else {
+                Err(SecretError::File { path, source })
+            }
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads a Secret's manifest.
@@ -115,7 +146,7 @@ impl From<KubernetesSecret> for Secret {
         entries.extend(
             secret.string_data.unwrap_or_default().into_iter().map(|(name, text)| (name, text.into_bytes())),
         );
-        Self { name: secret.metadata.name.unwrap_or_default(), entries }
+        Self::new(secret.metadata.name.unwrap_or_default(), entries)
     }
 }
 
@@ -142,13 +173,24 @@ mod tests {
             "psk".to_owned(),
             Secret::new("psk", BTreeMap::from([("psk".to_owned(), b"hunter2\n".to_vec())])),
         )]);
-        assert_eq!(resolve(&secrets, "psk", "psk").unwrap(), b"hunter2");
+        assert_eq!(*resolve(&secrets, "psk", "psk").unwrap(), b"hunter2");
         assert!(matches!(resolve(&secrets, "psk", "key"), Err(SecretError::NoEntry { .. })));
         assert!(matches!(resolve(&secrets, "other", "psk"), Err(SecretError::Missing(_))));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "hunter3\r\n").unwrap();
         let reference = format!("file:{}", file.path().display());
-        assert_eq!(resolve(&secrets, &reference, "psk").unwrap(), b"hunter3");
+        assert_eq!(*resolve(&secrets, &reference, "psk").unwrap(), b"hunter3");
         assert!(matches!(resolve(&secrets, "file:/nonexistent/x", "psk"), Err(SecretError::File { .. })));
+    }
+
+    #[test]
+    fn a_folder_stands_for_a_secret_as_one_is_mounted() {
+        let (secrets, folder) = (BTreeMap::new(), tempfile::tempdir().unwrap());
+        std::fs::write(folder.path().join("ca.crt"), "roots").unwrap();
+        let reference = format!("file:{}", folder.path().display());
+        assert_eq!(*resolve(&secrets, &reference, "ca.crt").unwrap(), b"roots");
+        assert!(resolve_optional(&secrets, &reference, "crl.pem").unwrap().is_none());
+        let elsewhere = format!("{reference}/nothing");
+        assert!(matches!(resolve_optional(&secrets, &elsewhere, "crl.pem"), Err(SecretError::File { .. })));
     }
 }

@@ -4,11 +4,24 @@ use super::is_default;
 use crate::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Encryption and identity. That `Encrypted` has credentials is a rule of whoever has a `Security`, so that leaving it
 /// out altogether is caught too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.ike) || self.ike.all(p, !p.matches('(^|-)(3?des|blowfish[0-9]*|cast[0-9]*|rc4|null|(prf)?(md5|sha1?|aesxcbc|aescmac)|modp(512|768|1024|1536)|ecp192)(_[0-9]+)?(-|$)'))",
+        "message": "DES, 3DES, MD5, SHA-1, NULL and groups below modp2048 don't exist here; write such as aes256gcm16-prfsha384-x25519, or aes256-sha256-modp2048 for old routers",
+        "fieldPath": ".ike"
+    },
+    {
+        "rule": "!has(self.esp) || self.esp.all(p, !p.matches('(^|-)(3?des|blowfish[0-9]*|cast[0-9]*|rc4|null|md5|sha1?|aesxcbc|aescmac|modp(512|768|1024|1536)|ecp192)(_[0-9]+)?(-|$)'))",
+        "message": "DES, 3DES, MD5, SHA-1, NULL and groups below modp2048 don't exist here; write aes128gcm16, aes256gcm16 or chacha20poly1305, or aes256-sha256 for old routers",
+        "fieldPath": ".esp"
+    }
+]))]
 pub struct Security {
     /// `Encrypted`: IKEv2 and ESP, nothing leaves in clear. `None`: everything leaves in clear and nobody proves who
     /// they are; it must be asked for.
@@ -30,13 +43,49 @@ pub struct Security {
     pub authentication: Option<Authentication>,
 
     /// Domain that, appended to a node's name, makes its identity (`a-1` and `branch.example.com`: `a-1.branch.example.com`).
-    /// Default: the domain that the CA's name constraints permit, or none.
+    /// Left out, the identity is the DNS name in the node's certificate; without a certificate, the node's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 190),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$")
     )]
     pub domain: Option<String>,
+
+    /// When keys are replaced, at the latest.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rekey: Rekey,
+
+    /// Write the keys of every SA into files that Wireshark reads (below `keys` in the agent's run directory). Whoever
+    /// has them reads all traffic: for a search of a fault, not for operation; it is said in an event and in the log.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub export_keys: bool,
+}
+
+/// When keys are replaced, at the latest; nothing is lost by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rekey {
+    /// Keys of ESP, by which packets are encrypted.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "text::Duration", extend("x-kubernetes-validations" = [{
+        "rule": "self.matches('^([0-9]{1,8}(h|m|s|ms))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",
+        "message": "write a duration from 1s to 24h, such as 1h"
+    }]))]
+    pub child: Duration,
+
+    /// Keys of IKE, by which sessions are held.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "text::Duration", extend("x-kubernetes-validations" = [{
+        "rule": "self.matches('^([0-9]{1,8}(h|m|s|ms))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",
+        "message": "write a duration from 1s to 24h, such as 4h"
+    }]))]
+    pub ike: Duration,
+}
+
+impl Default for Rekey {
+    fn default() -> Self {
+        Self { child: Duration::from_secs(3600), ike: Duration::from_secs(4 * 3600) }
+    }
 }
 
 impl Default for Security {
@@ -47,6 +96,8 @@ impl Default for Security {
             esp: default_esp(),
             authentication: None,
             domain: None,
+            rekey: Rekey::default(),
+            export_keys: false,
         }
     }
 }
@@ -120,7 +171,8 @@ pub struct Certificates {
     #[schemars(with = "Option<text::SecretRef>")]
     pub ca_secret: Option<String>,
 
-    /// (`Secret`) Secret with the node's certificate and key; `{node}` in the name stands for the node's name.
+    /// (`Secret`) Secret (`tls.crt`, `tls.key`) with the node's certificate, those between it and a root, and its key;
+    /// `{node}` in the name stands for the node's name. Without Kubernetes also `file:` and a folder of these two files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub secret: Option<String>,
@@ -129,7 +181,8 @@ pub struct Certificates {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_ref: Option<IssuerRef>,
 
-    /// Secret (`ca.crt`) with the roots whose certificates are trusted in peers.
+    /// Secret with the roots by which peers' certificates are judged (`ca.crt`) and, if there are any, their lists of
+    /// revoked certificates (`crl.pem`). Without Kubernetes also `file:` and a folder of these files.
     #[schemars(with = "text::SecretRef")]
     pub trust: String,
 }

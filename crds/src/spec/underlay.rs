@@ -36,6 +36,11 @@ pub struct Underlay {
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
 
+    /// (Encrypted) UDP port for IKE with peers that send ESP without UDP, mostly other makes of routers; 0: none.
+    /// Default: 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ike_port: Option<u16>,
+
     /// The address peers should use, by node name, where a 1:1 NAT stands in front of the node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, text::Address>", extend("maxProperties" = 1024))]
