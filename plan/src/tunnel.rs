@@ -4,8 +4,8 @@ use crate::error::{PlanError, ResourceName};
 use crate::{AddressKind, HubNode, NodeFacts, selects, usable};
 use crds::node::{NodeBgp, NodeHub, NodeTunnel, NodeUnderlay, Role};
 use crds::spec::{
-    AddressFrom, AdmissionClass, Announce, AnnounceMode, Authentication, HubEntry, Nhrp, Phase, PodCidrSource,
-    Routing, Security, SecurityMode, StaticPeer, Tunnel, Underlay,
+    AddressFrom, AdmissionClass, Announce, AnnounceMode, Authentication, HubEntry, Nhrp, Phase,
+    PodCidrSource, Routing, Security, SecurityMode, StaticPeer, Tunnel, Underlay,
 };
 use crds::{DmvpnHubSpec, DmvpnSpokeSpec};
 use ipnet::IpNet;
@@ -135,7 +135,9 @@ impl Network<'_> {
     /// UDP port for IKE alone.
     fn ike_port(&self) -> Option<u16> {
         match self.security.mode {
-            SecurityMode::Encrypted => Some(self.underlay.ike_port.unwrap_or(IKE_PORT)).filter(|port| *port > 0),
+            SecurityMode::Encrypted => {
+                Some(self.underlay.ike_port.unwrap_or(IKE_PORT)).filter(|port| *port > 0)
+            }
             SecurityMode::None => None,
         }
     }
@@ -330,7 +332,13 @@ impl Checks<'_> {
         if ike_port == Some(port) {
             errors.push(PlanError::PortsEqual { resource: self.resource.clone(), port });
         }
-        NodeUnderlay { address: address.or(from_node), interface: interface.clone(), port, ike_port, advertise }
+        NodeUnderlay {
+            address: address.or(from_node),
+            interface: interface.clone(),
+            port,
+            ike_port,
+            advertise,
+        }
     }
 
     /// The hubs to register with, best first; a hub that is among its own hubs (as a node of `hubRef`) is left out.

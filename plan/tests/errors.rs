@@ -309,7 +309,8 @@ fn an_ipv6_only_node_has_a_router_id_that_stays() {
     assert!(!id.is_unspecified());
 }
 
-const ISSUED: &str = "{authentication: {certificates: {issuedBy: Secret, secret: 'node-{node}', trust: roots}}}";
+const ISSUED: &str =
+    "{authentication: {certificates: {issuedBy: Secret, secret: 'node-{node}', trust: roots}}}";
 const PAIR: &str = "---
 apiVersion: v1
 kind: Secret
