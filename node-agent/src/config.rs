@@ -98,11 +98,11 @@ impl TunnelConfig {
         {
             return Err(ConfigError::StrayAddress(name(), *stray));
         }
-        let hubs: Vec<HubConfig> =
-            tunnel.hubs.iter().zip(0..).map(|(hub, id)| hub_config(hub, NhsId(id))).collect();
-        let names = tunnel.hubs.iter().zip(0..).filter(|(hub, _)| hub.literal().is_none());
+        let ids = hub_ids(&tunnel.hubs);
+        let hubs = tunnel.hubs.iter().zip(&ids).map(|(hub, id)| hub_config(hub, *id)).collect();
+        let names = tunnel.hubs.iter().zip(&ids).filter(|(hub, _)| hub.literal().is_none());
         let names = names
-            .map(|(hub, id)| HubName { id: NhsId(id), name: hub.address.clone(), wrappings: wrappings(hub) })
+            .map(|(hub, id)| HubName { id: *id, name: hub.address.clone(), wrappings: wrappings(hub) })
             .collect();
         let literals = tunnel.hubs.iter().filter_map(NodeHub::literal).collect();
         let source = match (&tunnel.underlay.address, &tunnel.underlay.interface) {
@@ -298,6 +298,23 @@ fn has_ipv6() -> bool {
     std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|table| !table.is_empty())
 }
 
+/// A hub's ID says what the hub is and not where it stands in the list: a list in another order, or with one more in
+/// it, leaves the others as they are, and so does a restart in between.
+fn hub_ids(hubs: &[NodeHub]) -> Vec<NhsId> {
+    let mut ids: Vec<NhsId> = Vec::new();
+    for hub in hubs {
+        // FNV-1a, which will be the same in the next version, too.
+        let step = |hash: u32, octet: u8| (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193);
+        let key = hub.address.bytes().chain(hub.port.to_be_bytes());
+        let mut id = NhsId(key.fold(0x811c_9dc5, step));
+        while ids.contains(&id) {
+            id = NhsId(id.0.wrapping_add(1));
+        }
+        ids.push(id);
+    }
+    ids
+}
+
 fn hub_config(hub: &NodeHub, id: NhsId) -> HubConfig {
     let paths = hub
         .literal()
@@ -413,6 +430,22 @@ mod tests {
         assert!(engine.hubs[1].paths.is_empty());
         assert_eq!(config.names[0].name, "hub2.example.com");
         assert_eq!(config.names[0].wrappings, [Encapsulation::Gre]);
+    }
+
+    #[test]
+    fn a_hub_keeps_its_id_when_the_list_is_written_in_another_order() {
+        let reversed = PLAIN
+            .replace("address: 198.51.100.1}", "address: X}")
+            .replace("address: hub2.example.com, priority: 1, encapsulation: Gre", "address: 198.51.100.1")
+            .replace("address: X}", "address: hub2.example.com, priority: 1, encapsulation: Gre}");
+        let ids = |spec: &str| {
+            let mut ids: Vec<_> =
+                parse(spec).unwrap().engine(None).hubs.into_iter().map(|h| (h.name, h.id)).collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(ids(PLAIN), ids(&reversed));
+        assert_ne!(ids(PLAIN)[0].1, ids(PLAIN)[1].1);
     }
 
     #[test]

@@ -128,9 +128,19 @@ impl Tunnel {
         let hub = Hub::new(config, now);
         let (id, nhs) = (hub.id, hub.nhs());
         self.hubs.hubs.push(hub);
-        self.hubs.hubs.sort_by_key(|h| (h.priority, h.id));
+        self.sort_hubs();
         self.node.set_nhs(now, nhs);
         self.expect_hub(now, id);
+    }
+
+    /// Best first; of equal priority, as they are listed: an ID says nothing of the order.
+    /// Answers whether the order changed.
+    pub(crate) fn sort_hubs(&mut self) -> bool {
+        let listed = |id: NhsId| self.config.hubs.iter().position(|h| h.id == id);
+        let key = |h: &Hub| (h.priority, listed(h.id));
+        let sorted = self.hubs.hubs.is_sorted_by_key(key);
+        self.hubs.hubs.sort_by_key(key);
+        !sorted
     }
 
     /// A hub was taken out of the configuration.
@@ -166,7 +176,7 @@ impl Tunnel {
             hub.paths.clone_from(&config.paths);
         }
         let nhs = hub.nhs();
-        self.hubs.hubs.sort_by_key(|h| (h.priority, h.id));
+        self.sort_hubs();
         self.node.set_nhs(now, nhs);
         self.expect_hub(now, config.id);
         self.choose_hub(now);

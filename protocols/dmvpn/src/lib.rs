@@ -8,6 +8,7 @@ mod checkpoint;
 pub mod config;
 mod echo;
 mod explain;
+mod farewell;
 mod guard;
 mod hub;
 mod leave;

@@ -5,7 +5,7 @@
 
 use crate::action::{PeerEntry, SourceCheck};
 use crate::limits::MAX_CANDIDATES;
-use crate::probe::Prober;
+use crate::probe::{Prober, SILENT};
 use nhrp::{NhsId, PeerInfo};
 use packet::{Instant, Path, PeerId};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ const IN_USE: Duration = Duration::from_secs(1);
 pub(crate) const GRACE: Duration = Duration::from_millis(60);
 /// Between two probes of a hub that is lost.
 pub(crate) const LOST_HUB: Duration = Duration::from_secs(1);
+/// A registered peer that was sent to and has said nothing for so long is asked whether it is still there.
+const QUIET: Duration = Duration::from_secs(1);
 /// So many answers in a row, and a lost hub is back.
 pub(crate) const RETURNED: u32 = 3;
 
@@ -196,7 +198,23 @@ impl Peer {
         self.sent != Instant::ZERO && now.since(self.sent) < IN_USE
     }
 
+    /// Registered with us, sent to, and silent: is it still there? One of ours answers probes whatever happens.
+    pub(crate) fn is_doubted(&self, now: Instant) -> bool {
+        let ours = self.hub.is_none() && self.token.is_some() && !self.registrations.is_empty();
+        ours && self.in_use(now) && now.since(self.received) >= QUIET
+    }
+
     // ---- commands
+
+    /// Something of it arrived: what was not answered before says nothing any more.
+    pub(crate) fn heard_from(&mut self, now: Instant) {
+        self.received = now;
+        if let (Reach::Given { path, .. }, None) = (self.reach, self.hub)
+            && let Some(c) = self.candidate(path)
+        {
+            c.prober.forget();
+        }
+    }
 
     /// Reached by this path from now on, without proof. What carried before drains.
     pub(crate) fn give(&mut self, now: Instant, path: Path) {
@@ -364,6 +382,9 @@ impl Peer {
             }
             Reach::Direct { path, .. } => self.lost_at(path),
             Reach::Given { path, alive: true, .. } if self.hub.is_some() => self.lost_at(path),
+            Reach::Given { path, .. } if self.hub.is_none() => {
+                self.prober(path).map_or(Instant::NEVER, |prober| prober.overdue_at(SILENT))
+            }
             Reach::Listening { .. } if !self.has_role() => self.receive_until.max(self.received + DRAIN),
             Reach::Listening { .. } | Reach::Given { .. } => Instant::NEVER,
         };
@@ -427,7 +448,7 @@ impl Peer {
         }
     }
 
-    fn restart_probes(&mut self) {
+    pub(crate) fn restart_probes(&mut self) {
         for c in &mut self.candidates {
             c.prober.forget();
         }

@@ -15,6 +15,10 @@ pub(crate) const IDLE_DIRECT: Duration = Duration::from_secs(10);
 /// This many unanswered in a row, and the path is lost.
 pub(crate) const LOST: usize = 3;
 
+/// This many unanswered in a row, and a registered peer that said nothing else either is gone. More, since it does not
+/// come back by itself: it must register again.
+pub(crate) const SILENT: usize = 5;
+
 /// Probes that are out; older ones are forgotten.
 const MAX_OUT: usize = 8;
 /// An answer may take this long even on a short path: schedulers are not perfect.

@@ -65,6 +65,9 @@ impl Tunnel {
                 None => self.add_hub(now, hub),
             }
         }
+        if self.sort_hubs() {
+            self.choose_hub(now);
+        }
         let fixed: Vec<_> = self.peers.iter().filter(|p| p.fixed).flat_map(|p| p.addresses.clone()).collect();
         for address in fixed {
             if config.static_peers.iter().all(|s| s.tunnel_address != address) {

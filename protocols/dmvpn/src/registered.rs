@@ -89,6 +89,15 @@ impl Tunnel {
         self.multicast_changed();
     }
 
+    /// A station that registered with us died without a word. Routing and who is sent to it learn of it now and not
+    /// when its registration would have ended; if it lives after all, it finds its hub silent and registers again.
+    pub(crate) fn registered_lost(&mut self, id: PeerId) {
+        let registrations = self.peers.get(id).map(|p| p.registrations.clone()).unwrap_or_default();
+        for (address, _) in registrations {
+            self.node.end_registration(address, "does not answer");
+        }
+    }
+
     /// A packet went from one peer to another through us. That is a reason to tell the first of the shorter way.
     pub(crate) fn hairpinned(&mut self, now: Instant, from: PeerId, to: PeerId, head: &[u8]) {
         if !self.config.hub || self.config.phase != Phase::Three || from == to {

@@ -278,6 +278,9 @@ impl Tunnel {
             Verdict::Lost(path) if self.peers.get(id).is_some_and(|p| p.hub.is_some()) => {
                 self.hub_lost(now, id, path);
             }
+            Verdict::Lost(_) if self.peers.get(id).is_some_and(|p| !p.registrations.is_empty()) => {
+                self.registered_lost(id);
+            }
             Verdict::Lost(path) => self.abandon(now, id, &format!("{path} does not answer")),
         }
     }

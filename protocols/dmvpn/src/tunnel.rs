@@ -4,6 +4,7 @@ use crate::RouteTarget;
 use crate::action::{Action, Activity, Event, Input};
 use crate::config::{Config, Phase};
 use crate::echo::ProbeDrops;
+use crate::farewell::Farewell;
 use crate::hub::Hubs;
 use crate::outside::{Outside, Standing};
 use crate::peers::Peers;
@@ -13,20 +14,16 @@ use crate::shortcut::Shortcuts;
 use crate::timer::{Timer, Timers};
 use crate::world::World;
 use claims::Policy;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use nhrp::{Environment, Node};
 use packet::{Instant, Path, PeerId};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// GRE protocol type of NHRP.
 const GRE_NHRP: u16 = 0x2001;
-
-/// Withdrawals are given this long to be acknowledged at a shutdown.
-const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The engine of one tunnel.
 ///
@@ -49,8 +46,7 @@ pub struct Tunnel {
     random: StdRng,
     pub(crate) drops: ProbeDrops,
     multicast_told: Instant,
-    stop_by: Option<Instant>,
-    stopped: bool,
+    pub(crate) farewell: Farewell,
     /// Restored, and the kernel's routes are only being told: what they lack so far says nothing.
     pub(crate) learning_routes: bool,
 }
@@ -64,6 +60,9 @@ pub enum Clear {
     Shortcut(IpAddr),
     /// Register with every hub again, now.
     Registrations,
+    /// (Hub) forget who registered this tunnel address, so that another may have it: the remedy for a conflict when
+    /// its owner is gone for good. Who is still there registers again when its registration is due.
+    Registration(IpAddr),
 }
 
 impl Tunnel {
@@ -103,8 +102,7 @@ impl Tunnel {
             random,
             drops: ProbeDrops::default(),
             multicast_told: Instant::ZERO,
-            stop_by: None,
-            stopped: false,
+            farewell: Farewell::default(),
             learning_routes: false,
             config,
         };
@@ -160,9 +158,6 @@ impl Tunnel {
             }
             self.ensure_progress(now, timer);
         }
-        if self.stop_by.is_some_and(|by| now >= by) {
-            (self.stop_by, self.stopped) = (None, true);
-        }
         self.settle(now);
     }
 
@@ -179,7 +174,7 @@ impl Tunnel {
     /// When [`Self::handle_timeout`] must be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.node.poll_timeout().into_iter().chain(self.timers.next()).chain(self.stop_by).min()
+        self.node.poll_timeout().into_iter().chain(self.timers.next()).chain(self.farewell.deadline()).min()
     }
 
     /// Clears `what` on request.
@@ -191,27 +186,9 @@ impl Tunnel {
                 let hubs: Vec<_> = self.hubs.iter().map(|h| h.id).collect();
                 hubs.into_iter().for_each(|id| self.node.register_now(now, id));
             }
+            Clear::Registration(address) => self.node.end_registration(address, "cleared"),
         }
         self.settle(now);
-    }
-
-    /// Deregisters from every hub and withdraws every answer. Drive the engine until [`Self::is_shut_down`], at most
-    /// a few seconds; paths are received from until the end.
-    pub fn shutdown(&mut self, now: Instant) {
-        self.clear_shortcuts(now, None);
-        // What was answered is withdrawn while there is still a hub to carry that.
-        self.node.withdraw(now, IpNet::V4(Ipv4Net::default()));
-        self.node.withdraw(now, IpNet::V6(Ipv6Net::default()));
-        self.with_node(|node, world| node.handle_timeout(now, world));
-        self.node.deregister(now);
-        self.stop_by = Some(now + GOODBYE);
-        self.settle(now);
-    }
-
-    /// Is there nothing left to wait for after [`Self::shutdown`]?
-    #[must_use]
-    pub const fn is_shut_down(&self) -> bool {
-        self.stopped
     }
 
     /// The NHRP request ID to be kept across restarts.
@@ -271,7 +248,7 @@ impl Tunnel {
             peer.sent = now;
         }
         if activity.received > 0 {
-            peer.received = now;
+            peer.heard_from(now);
         }
         self.retime_peer(now, activity.peer);
     }
@@ -346,8 +323,11 @@ impl Tunnel {
             while let Some(message) = self.node.poll_transmit() {
                 self.outside.transmit(message.path, GRE_NHRP, message.payload);
             }
-            let Some(event) = self.node.poll_event() else { break };
-            self.learnt(now, event);
+            match self.node.poll_event() {
+                Some(event) => self.learnt(now, event),
+                None if self.take_leave(now) => {}
+                None => break,
+            }
         }
         if self.timers.is_set(Timer::Multicast) && now.since(self.multicast_told) >= MULTICAST_PACE {
             self.tell_multicast(now);

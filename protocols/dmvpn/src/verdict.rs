@@ -1,7 +1,7 @@
 //! What probes say of a peer's paths: which carries, which is lost, and how often to ask.
 
 use crate::peer::{ATTEMPT, GRACE, LOST_HUB, Peer, RETURNED, Reach, Verdict};
-use crate::probe::{FAST, FORMING, IDLE_DIRECT, IDLE_HUB, LOST, Pace};
+use crate::probe::{FAST, FORMING, IDLE_DIRECT, IDLE_HUB, LOST, Pace, SILENT};
 use packet::{Instant, Path};
 use std::time::Duration;
 
@@ -67,7 +67,13 @@ impl Peer {
                 }
                 None
             }
-            Reach::Given { .. } => None,
+            Reach::Given { path, .. } => {
+                let silent = self.prober(path).is_some_and(|p| p.overdue(now) >= SILENT);
+                silent.then(|| {
+                    self.restart_probes();
+                    Verdict::Lost(path)
+                })
+            }
         }
     }
 
@@ -102,7 +108,9 @@ impl Peer {
                     (true, false) => Pace::steady(if new { FAST } else { IDLE_HUB }),
                 })
             }
-            Reach::Given { .. } => None,
+            Reach::Given { path, .. } => {
+                (c.path == path && self.is_doubted(now)).then_some(Pace::steady(FAST))
+            }
         }
     }
 

@@ -74,6 +74,16 @@ impl Node {
         }
     }
 
+    /// (Server) ends what is registered by this station's tunnel address, for a reason that people are told.
+    pub fn end_registration(&mut self, address: IpAddr, reason: &'static str) {
+        let registered = self.state.registered.iter();
+        let prefixes: Vec<_> =
+            registered.filter(|(_, r)| r.info.protocol_address == address).map(|(p, _)| p).collect();
+        for prefix in prefixes {
+            self.unregister(prefix, reason);
+        }
+    }
+
     /// What was counted.
     #[must_use]
     pub const fn counters(&self) -> &Counters {

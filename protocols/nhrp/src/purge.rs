@@ -69,6 +69,12 @@ impl Node {
         }
     }
 
+    /// Is there anybody who has not acknowledged what we take back?
+    #[must_use]
+    pub fn is_purging(&self) -> bool {
+        !self.state.purges.is_empty()
+    }
+
     /// Whom we answered.
     pub fn answered(&self) -> impl Iterator<Item = AnsweredEntry> + '_ {
         self.state.answered.iter()

@@ -184,10 +184,23 @@ impl Registration {
             }
             return Some(path);
         }
-        if self.unanswered > 0 {
+        if self.unanswered > 0 && !self.insists(paths) {
             self.path_index = self.path_index.wrapping_add(1);
         }
         paths.get(self.path_index.checked_rem(paths.len())?).copied()
+    }
+
+    /// The first request by UDP is repeated before the same server is tried by raw GRE: one that was merely lost must
+    /// not make a station of ours known by a path that it leaves again a moment later.
+    fn insists(&self, paths: &[Path]) -> bool {
+        let at = |index: usize| paths.get(index.checked_rem(paths.len())?);
+        let (Some(tried), Some(next)) = (at(self.path_index), at(self.path_index.wrapping_add(1))) else {
+            return false;
+        };
+        self.unanswered == 1
+            && tried.port().is_some()
+            && next.port().is_none()
+            && tried.remote == next.remote
     }
 
     /// How long to wait for the answer to the request just sent: each path gets its turn before the time doubles.
@@ -451,6 +464,11 @@ impl Node {
         registration.standing = Standing::Accepted(Box::new(accepted.clone()));
         nhs.reported_down = None;
         self.state.timers.set(Timer::Register(id, protocol), now + refresh);
+        // Those who were told the way that we have just left would go on sending there.
+        let left = |b: &Accepted| b.path.port().is_none() && accepted.path.port().is_some();
+        if before.as_ref().is_some_and(left) {
+            self.withdraw_which(now, |_| true);
+        }
         let news = before.is_none_or(|b| Accepted { expires: accepted.expires, ..b } != accepted);
         if news {
             let Accepted { server, path, info, observed, .. } = accepted;

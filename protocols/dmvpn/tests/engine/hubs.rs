@@ -181,7 +181,7 @@ fn a_hub_that_came_later_than_its_spoke_is_moved_from_gre_to_udp_without_loss() 
     };
     crate::net::build_three(&mut net, Phase::One, auto, [None, None]);
     net.sites[HUB].on = false;
-    net.run(500 * MS);
+    net.run(1400 * MS);
     net.sites[HUB].on = true;
     net.run(5 * S);
     let port = |net: &Net| net.sites[A].tunnel.hubs()[0].path.and_then(|p| p.port());
@@ -190,4 +190,23 @@ fn a_hub_that_came_later_than_its_spoke_is_moved_from_gre_to_udp_without_loss() 
     net.run(S);
     net.assert_no_loss(&sent);
     assert!(port(&net).is_some());
+}
+
+#[test]
+fn hubs_of_equal_priority_are_taken_as_they_are_listed_also_when_that_changes() {
+    let mut net = dual();
+    let equal = |net: &mut Net, reversed: bool| {
+        let mut config = net.sites[A].config.clone();
+        config.hubs.iter_mut().for_each(|h| h.priority = 0);
+        if reversed {
+            config.hubs.reverse();
+        }
+        let now = net.now;
+        net.sites[A].tunnel.reconfigure(now, config);
+        net.drain(A);
+    };
+    equal(&mut net, true);
+    assert_eq!(carries(&net, A), "hub1");
+    equal(&mut net, false);
+    assert_eq!(carries(&net, A), "hub0");
 }

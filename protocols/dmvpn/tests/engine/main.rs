@@ -4,6 +4,7 @@ mod chained;
 mod dual_stack;
 mod foreign;
 mod hubs;
+mod leaving;
 mod limits;
 mod moving;
 mod nat;

@@ -623,3 +623,25 @@ fn a_server_of_ours_that_udp_does_not_reach_stays_with_gre_and_is_asked_a_few_ti
     assert_eq!(world.events(spoke), [], "never down, never moved");
     assert!(matches!(world.node(spoke).nhs().next().unwrap().state, NhsState::Registered { .. }));
 }
+
+/// Peers that were told the way by raw GRE would go on sending there.
+#[test]
+fn a_station_that_moves_from_raw_gre_to_udp_withdraws_what_it_answered_by_the_old_way() {
+    let mut world = World::new();
+    world.add_hub();
+    let raw = Path::gre(ip("198.51.100.1"));
+    world.stations[HUB].visible = raw;
+    for n in [1, 2] {
+        let spoke = world.add_spoke(n);
+        world.register_by(spoke, NhsId(0), vec![raw, hub_path()]);
+    }
+    world.settle();
+    world.resolve(1, "192.168.2.9");
+    world.settle();
+    assert_eq!(world.node(2).answered().count(), 1);
+    let now = world.now;
+    world.stations[HUB].visible = hub_path();
+    world.node(2).set_paths(now, NhsId(0), vec![hub_path()]);
+    world.settle();
+    assert_eq!(world.node(2).answered().count(), 0);
+}
