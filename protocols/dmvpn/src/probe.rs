@@ -17,10 +17,10 @@ pub(crate) const LOST: usize = 3;
 
 /// This many unanswered in a row, and a registered peer that said nothing else either is gone. More, since it does not
 /// come back by itself: it must register again.
-pub(crate) const SILENT: usize = 5;
+pub(crate) const SILENT: usize = 12;
 
 /// Probes that are out; older ones are forgotten.
-const MAX_OUT: usize = 8;
+const MAX_OUT: usize = 16;
 /// An answer may take this long even on a short path: schedulers are not perfect.
 const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 /// An answer may take this long before a round trip was ever measured.
