@@ -63,6 +63,11 @@ impl Datapath {
         Self { own: own.into_iter().collect(), indicates_hairpins, ..Self::default() }
     }
 
+    /// The node's tunnel addresses, at which it answers probes.
+    pub(crate) fn set_own(&mut self, own: impl IntoIterator<Item = IpAddr>) {
+        self.own = own.into_iter().collect();
+    }
+
     pub(crate) fn set_peer(&mut self, id: PeerId, entry: PeerEntry) {
         self.forget(id.index);
         for path in &entry.receive {

@@ -134,6 +134,7 @@ impl Net {
         let station = self.station_mut(id);
         change(&mut station.config);
         let config = station.config.clone();
+        station.datapath.set_own(config.addresses.iter().copied());
         if let Some(tunnel) = &mut station.tunnel {
             tunnel.reconfigure(now, config);
             self.drain(id);

@@ -39,6 +39,6 @@ fn the_same_identity_replaces_its_binding() {
     net.run_for(secs(10));
     assert!(is_registered(&net, again), "{:#?}", net.events(again));
     let flow = net.flow(hub, again, 100);
-    net.run_for(secs(2));
+    net.run_for(secs(10));
     whole(&net.finish(flow));
 }
