@@ -197,10 +197,7 @@ impl Registration {
         let (Some(tried), Some(next)) = (at(self.path_index), at(self.path_index.wrapping_add(1))) else {
             return false;
         };
-        self.unanswered == 1
-            && tried.port().is_some()
-            && next.port().is_none()
-            && tried.remote == next.remote
+        self.unanswered == 1 && tried.port().is_some() && next.port().is_none() && tried.remote == next.remote
     }
 
     /// How long to wait for the answer to the request just sent: each path gets its turn before the time doubles.
