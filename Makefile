@@ -18,6 +18,7 @@ check: setup ## format, lints, unit and virtual-time tests: about a minute
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	$(CARGO) test --workspace --quiet --exclude dmvpn-e2e --lib --bins
 	$(CARGO) test --quiet $(VIRTUAL) --test '*'
+	$(CARGO) test --quiet -p dmvpn-dataplane --test corpus
 
 # Crates whose integration tests need neither root nor a network.
 VIRTUAL := -p dmvpn-packet -p dmvpn-nhrp -p dmvpn-claims -p dmvpn-bgp -p dmvpn-engine -p dmvpn-netsim -p dmvpn-crds -p dmvpn-plan -p dmvpn-rpc -p dmvpnctl

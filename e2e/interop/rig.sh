@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # rig.sh: the image of the foreign routers that the interop stories boot: user-mode Linux with kernel mGRE, FRR
-# (nhrpd, bgpd) and tools, from Debian's packages.
+# (nhrpd, bgpd), strongSwan and tools, from Debian's packages.
 #
-#   rig.sh build     make it once (root and apt needed; about 3 minutes, 450 MB); quick when it is there
+#   rig.sh build     make it once (root and apt needed; about 3 minutes, 500 MB); quick when it is there
 #   rig.sh where     print its folder
-#   rig.sh clean     remove it
+#   rig.sh clean     remove all images
 #
 # The folder is outside the repository: $DMVPN_INTEROP_CACHE, or /var/cache/kube-dmvpn/interop.
 #
@@ -15,30 +15,32 @@
 # size it was built for; the host refuses one that is shorter than the CPU's, and the guest aborts at its first
 # process. guest/xstate.c is preloaded into it and lays the guest's part over the whole state.
 set -euo pipefail
-CACHE=${DMVPN_INTEROP_CACHE:-/var/cache/kube-dmvpn/interop}
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 SUITE=trixie
 PACKAGES=frr,iproute2,iputils-ping,tcpdump,nftables,iptables,kmod,procps,bash,python3-minimal,ethtool,conntrack
-# The image is made anew when what goes into it changes.
-STAMP=$CACHE/made-of
-WANTED="$SUITE $PACKAGES"
+PACKAGES+=,strongswan-charon,strongswan-swanctl,libstrongswan-standard-plugins,libstrongswan-extra-plugins
+PACKAGES+=,libcharon-extra-plugins
+BASE=${DMVPN_INTEROP_CACHE:-/var/cache/kube-dmvpn/interop}
+# An image is named by what goes into it, and never changes once it is there: two checkouts that want different ones
+# have both, two that want the same share it.
+CACHE=$BASE/image-$( { echo "$SUITE $PACKAGES"; cat "$HERE/guest/init" "$HERE/guest/xstate.c"; } | sha256sum | cut -c1-12)
 
 die() { echo "rig: $*" >&2; exit 1; }
 
 build() {
-    if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
-        [ "$(id -u)" = 0 ] || die "building the image needs root"
-        echo "rig: building the image of the foreign routers in $CACHE (about 3 minutes, once)"
-        local start; start=$(date +%s)
-        image
-        echo "$WANTED" > "$STAMP"
-        echo "rig: built in $(( $(date +%s) - start )) s"
-    fi
-    # These are ours and may change with the repository.
+    [ ! -f "$CACHE/complete" ] || return 0
+    [ "$(id -u)" = 0 ] || die "building the image needs root"
+    mkdir -p "$BASE"
+    # Whoever comes second waits, and finds it made.
+    exec 9< "$BASE"; flock 9
+    [ ! -f "$CACHE/complete" ] || return 0
+    echo "rig: building the image of the foreign routers in $CACHE (about 3 minutes, once)"
+    local start; start=$(date +%s)
+    image
     install -m755 "$HERE/guest/init" "$CACHE/rootfs/usr/local/sbin/rig-init"
-    if [ ! -f "$CACHE/xstate.so" ] || [ "$HERE/guest/xstate.c" -nt "$CACHE/xstate.so" ]; then
-        gcc -O2 -shared -fPIC -o "$CACHE/xstate.so" "$HERE/guest/xstate.c" -ldl
-    fi
+    gcc -O2 -shared -fPIC -o "$CACHE/xstate.so" "$HERE/guest/xstate.c" -ldl
+    touch "$CACHE/complete"
+    echo "rig: built in $(( $(date +%s) - start )) s"
 }
 
 image() {
@@ -71,6 +73,6 @@ CONF
 case ${1:-} in
     build) build ;;
     where) echo "$CACHE" ;;
-    clean) rm -rf "$CACHE" ;;
+    clean) rm -rf "$BASE" ;;
     *) sed -n '2,8p' "$0"; exit 2 ;;
 esac

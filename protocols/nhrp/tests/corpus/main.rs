@@ -27,7 +27,7 @@ fn every_message_of_the_corpus() {
 fn every_sequence_of_the_corpus() {
     for (name, bytes) in corpus("nhrp_node") {
         println!("{name}");
-        if let Ok(operations) = operations::Operations::arbitrary_take_rest(Unstructured::new(&bytes)) {
+        if let Ok(operations) = operations::Operations::arbitrary(&mut Unstructured::new(&bytes)) {
             operations::run(operations);
         }
     }
@@ -39,7 +39,7 @@ proptest::proptest! {
     /// The corpus is what was found; this looks a little further each time.
     #[test]
     fn any_sequence(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000)) {
-        if let Ok(operations) = operations::Operations::arbitrary_take_rest(Unstructured::new(&bytes)) {
+        if let Ok(operations) = operations::Operations::arbitrary(&mut Unstructured::new(&bytes)) {
             operations::run(operations);
         }
     }

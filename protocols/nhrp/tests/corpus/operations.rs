@@ -1,7 +1,7 @@
 //! Sequences of operations on stations that exchange messages: an upper hub, a hub that is registered with it, and a
 //! spoke of each. Shared by the fuzz target and the replay of its corpus.
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Unstructured};
 use dmvpn_nhrp::extension::{Extension, ExtensionType};
 use dmvpn_nhrp::packet::{
     Body, Cie, CieCode, ErrorCode, Exchange, ExchangeType, Family, Flags, Packet, Protocol,
@@ -23,12 +23,25 @@ const MOST_OPERATIONS: usize = 200;
 /// Messages under way beyond this are lost, as on a wire.
 const MOST_QUEUED: usize = 100;
 
-#[derive(Arbitrary, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub struct Operations {
     authentication: bool,
     deny_registrations: bool,
     deny_answers: bool,
     operations: Vec<Operation>,
+}
+
+/// As many operations as there are bytes for; the derived one would toss a coin after each.
+impl<'a> Arbitrary<'a> for Operations {
+    fn arbitrary(u: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        let (authentication, deny_registrations, deny_answers) =
+            (u.arbitrary()?, u.arbitrary()?, u.arbitrary()?);
+        let mut operations = Vec::new();
+        while !u.is_empty() && operations.len() < MOST_OPERATIONS {
+            operations.push(u.arbitrary()?);
+        }
+        Ok(Self { authentication, deny_registrations, deny_answers, operations })
+    }
 }
 
 #[derive(Arbitrary, Clone, Debug)]
@@ -252,7 +265,7 @@ struct Lab {
 /// Runs a sequence and checks after each step what must always be true.
 pub fn run(operations: Operations) {
     let mut lab = Lab::new(&operations);
-    for operation in operations.operations.into_iter().take(MOST_OPERATIONS) {
+    for operation in operations.operations {
         lab.operate(operation);
         lab.settle_timers();
         lab.drain();
