@@ -5,6 +5,8 @@ CARGO ?= cargo
 ONLY ?=
 MINUTES ?= 10
 export CARGO_TERM_COLOR ?= auto
+# What this checkout's tests make on the machine bears this in its name: several checkouts may be tested at once.
+export DMVPN_TEST_MARK := $(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
 
 help: ## print this
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'

@@ -11,8 +11,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     [ "$(id -u)" = 0 ] || { echo "setup: run as root, or install: ${missing[*]}" >&2; exit 1; }
     echo "setup: installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
-    apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+    # Another checkout may be at it.
+    wait=(-o DPkg::Lock::Timeout=300)
+    apt-get update -qq "${wait[@]}"
+    apt-get install "${wait[@]}" -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
 if ! command -v cargo >/dev/null; then

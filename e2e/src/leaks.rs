@@ -11,40 +11,44 @@ use std::sync::Once;
 use std::thread;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What there is on this machine that our programs or the lab could have made. Taken before and after a run, the
-/// difference is what was left behind.
+/// A file system in memory.
+pub(crate) const MEMORY: &str = "/dev/shm";
+
+/// What all names of this process's labs begin with: namespaces, folders, and by their arguments processes. The mark
+/// tells checkouts apart that are tested on one machine at the same time (`DMVPN_TEST_MARK`; the Makefile sets it).
+#[must_use]
+pub fn prefix() -> String {
+    let mark = std::env::var("DMVPN_TEST_MARK").unwrap_or_default();
+    let mark = if mark.is_empty() { "x" } else { &mark };
+    format!("{MARK}-{mark}-{}-", std::process::id())
+}
+
+/// What there is on this machine that this process could have made. Taken before and after a run, the difference is
+/// what was left behind.
 #[derive(Clone, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Snapshot {
-    /// `kind name`, as in `namespace kdlab-1-0-hub`.
+    /// `kind name`, as in `namespace kdlab-x-1-0-hub`.
     pub things: BTreeSet<String>,
 }
 
 impl Snapshot {
-    /// Looks at the namespaces, the interfaces and routes of the host, the processes with our names, and the
-    /// folders our programs use by default.
+    /// Looks at our namespaces, processes and folders, and at interfaces and routes of the host as an agent makes them.
     #[must_use]
     pub fn take() -> Self {
+        let prefix = prefix();
         let mut things = BTreeSet::new();
-        things.extend(netns::named("").into_iter().map(|n| format!("namespace {n}")));
-        things.extend(
-            lines(&["-o", "link"])
-                .iter()
-                .filter_map(|l| Some(format!("interface {}", l.split(": ").nth(1)?))),
-        );
+        things.extend(netns::named(&prefix).into_iter().map(|n| format!("namespace {n}")));
+        let names = lines(&["-o", "link"]);
+        let names = names.iter().filter_map(|l| l.split(": ").nth(1));
+        things.extend(names.filter(|n| n.starts_with("dmvpn")).map(|n| format!("interface {n}")));
         for family in ["-4", "-6"] {
-            things.extend(
-                lines(&[family, "route", "show", "table", "all"]).iter().map(|r| format!("route {r}")),
-            );
-            things.extend(lines(&[family, "rule"]).iter().map(|r| format!("rule {r}")));
+            let routes = lines(&[family, "route", "show", "table", "all"]);
+            let ours = routes.iter().filter(|r| r.contains("dmvpn") || r.contains("proto nhrp"));
+            things.extend(ours.map(|r| format!("route {r}")));
         }
-        things.extend(our_processes().into_iter().map(|p| format!("process {p}")));
-        let folders = [std::env::temp_dir(), "/run".into(), "/var/lib".into()];
-        for path in folders.iter().flat_map(|f| entries(f)) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(MARK) || name.starts_with("kube-dmvpn") {
-                things.insert(format!("file {}", path.display()));
-            }
-        }
+        let processes = our_processes().into_iter().filter(|p| p.contains(&prefix));
+        things.extend(processes.map(|p| format!("process {p}")));
+        things.extend(folders(&prefix).into_iter().map(|path| format!("file {}", path.display())));
         Self { things }
     }
 
@@ -69,16 +73,21 @@ pub(crate) fn of_lab(id: &str, directory: &Path) -> Vec<String> {
 
 /// Removes the namespaces and folders of labs whose process is gone without having cleaned up (it was killed).
 pub fn sweep() {
-    let folders = entries(&std::env::temp_dir());
+    let mark = format!("{MARK}-");
+    let folders = folders(&mark);
     let folders = folders.iter().filter_map(|f| f.file_name()?.to_str().map(str::to_owned));
-    let makers: BTreeSet<u32> = netns::named(MARK)
-        .into_iter()
-        .chain(folders)
-        .filter_map(|name| name.strip_prefix(MARK)?.strip_prefix('-')?.split('-').next()?.parse().ok())
-        .collect();
-    for pid in makers.into_iter().filter(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-        remove_all(&format!("{MARK}-{pid}-"));
+    let makers: BTreeSet<(String, u32)> = netns::named(&mark).into_iter().chain(folders).filter_map(maker).collect();
+    for (mark, pid) in makers {
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            remove_all(&format!("{MARK}-{mark}-{pid}-"));
+        }
     }
+}
+
+/// The mark and the process in a name.
+fn maker(name: String) -> Option<(String, u32)> {
+    let mut parts = name.strip_prefix(MARK)?.strip_prefix('-')?.split('-');
+    Some((parts.next()?.to_owned(), parts.next()?.parse().ok()?))
 }
 
 /// Removes what this process made when it is interrupted or told to end, since then nothing is dropped.
@@ -94,7 +103,7 @@ pub(crate) fn clean_up_when_interrupted() {
                 let Ok(mut terminated) = signal(SignalKind::terminate()) else { return };
                 tokio::select! { _ = tokio::signal::ctrl_c() => {}, _ = terminated.recv() => {} }
                 eprintln!("interrupted: cleaning up");
-                remove_all(&format!("{MARK}-{}-", std::process::id()));
+                remove_all(&prefix());
                 std::process::exit(130);
             });
         });
@@ -106,11 +115,16 @@ fn remove_all(prefix: &str) {
     for name in netns::named(prefix) {
         netns::remove_stale(&name);
     }
-    for path in entries(&std::env::temp_dir()) {
-        if path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(prefix)) {
-            let _ = fs::remove_dir_all(&path);
-        }
+    for path in folders(prefix) {
+        let _ = fs::remove_dir_all(&path);
     }
+}
+
+/// Folders that begin like this, where labs have theirs.
+fn folders(prefix: &str) -> Vec<PathBuf> {
+    let places = [std::env::temp_dir(), MEMORY.into()];
+    let begins = |path: &PathBuf| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(prefix));
+    places.iter().flat_map(|place| entries(place)).filter(begins).collect()
 }
 
 /// Takes note of the death of orphans that were adopted by this process (see [`adopt_orphans`]), so that no zombie

@@ -46,7 +46,12 @@ fn run(name: &str, lock: FlockOperation, tell: impl FnOnce(&Lab) -> Result) {
 /// Waits for this story's turn on the machine; held as long as the file is. A heavy story waits until no other runs,
 /// in any checkout: what they lock is what all of them use, and no file of ours.
 fn turn(lock: FlockOperation) -> Result<File> {
-    let file = File::open("/dev/net/tun").map_err(Error::io("open /dev/net/tun"))?;
-    flock(&file, lock).map_err(Error::sys("wait for the machine"))?;
-    Ok(file)
+    let locked = |path: &str| {
+        let file = File::open(path).map_err(Error::io(format!("open {path}")))?;
+        flock(&file, lock).map_err(Error::sys("wait for the machine"))?;
+        Ok(file)
+    };
+    // While a heavy story waits nobody else may begin, or it could wait for ever.
+    let _door = locked("/dev/null")?;
+    locked("/dev/net/tun")
 }

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Names of namespaces and folders of any lab begin with this, followed by the process that made it.
+/// Names of namespaces and folders of any lab begin with this, followed by the checkout and the process that made it.
 pub(crate) const MARK: &str = "kdlab";
 
 /// A lab under construction, or under test. Dropping it removes everything it made, also after a panic.
@@ -106,7 +106,7 @@ impl Lab {
         leaks::sweep();
         leaks::adopt_orphans();
         leaks::clean_up_when_interrupted();
-        let id = format!("{MARK}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let id = format!("{}{}", leaks::prefix(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&id);
         fs::create_dir_all(&directory).map_err(Error::io(format!("make {}", directory.display())))?;
         let inner = Arc::new(Inner {
@@ -134,6 +134,11 @@ impl Lab {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.inner.directory
+    }
+
+    /// The name of a folder in memory, for machines; whoever wants it makes it. It is removed with the lab.
+    pub(crate) fn memory(&self) -> PathBuf {
+        Path::new(leaks::MEMORY).join(&self.inner.id)
     }
 
     /// The router in the middle.
@@ -203,6 +208,7 @@ impl Drop for Lab {
             node.remove();
         }
         let _ = fs::remove_dir_all(&self.inner.directory);
+        let _ = fs::remove_dir_all(self.memory());
         let left = leaks::of_lab(&self.inner.id, &self.inner.directory);
         if !left.is_empty() && !std::thread::panicking() {
             panic!("the lab of {:?} left behind: {left:#?}", self.inner.name);

@@ -44,7 +44,10 @@ impl Namespace {
     pub fn new(label: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("dp-{label}-{}-{number}", std::process::id());
+        // As the lab names its own, so that what a killed run leaves is found and removed.
+        let mark = std::env::var("DMVPN_TEST_MARK").unwrap_or_default();
+        let mark = if mark.is_empty() { "x" } else { &mark };
+        let name = format!("kdlab-{mark}-{}-dp{number}-{label}", std::process::id());
         run(&format!("ip netns add {name}; ip -n {name} link set lo up"));
         run(&format!(
             "ip netns exec {name} sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0"

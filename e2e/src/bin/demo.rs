@@ -19,7 +19,6 @@ fn main() -> ExitCode {
     let start = Instant::now();
     let outcome = show();
     let left = Snapshot::take().since(&before);
-    let left: Vec<_> = left.iter().filter(|l| l.contains("kdlab") || l.contains("dmvpn")).collect();
     match outcome {
         Err(error) => {
             eprintln!("\nThis did not happen: {error}");

@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::topology::Lab;
 use crate::wait;
-use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -78,11 +77,12 @@ impl Guest {
         internet.take_gateway(&port)?;
         let console = directory.join("console.log");
         let output = File::create(&console).map_err(Error::io(format!("make {}", console.display())))?;
+        let memory = lab.memory();
+        fs::create_dir_all(&memory).map_err(Error::io(format!("make {}", memory.display())))?;
         let mut command = Command::new(cache.join("uml/usr/bin/linux.uml"));
         command
             .env("LD_PRELOAD", cache.join("xstate.so"))
-            // Where its memory is: a file system in memory.
-            .env("TMPDIR", "/dev/shm")
+            .env("TMPDIR", &memory)
             .args(["mem=128M", "root=/dev/root", "rootfstype=hostfs", "ro", "init=/usr/local/sbin/rig-init"])
             .arg(format!("rootflags={}", cache.join("rootfs").display()))
             .arg(format!("rigdir={}", directory.display()))
@@ -192,9 +192,10 @@ impl Drop for Guest {
 
 /// The image's folder; an error says how to make it.
 pub(super) fn cache() -> Result<PathBuf> {
-    let folder = env::var_os("DMVPN_INTEROP_CACHE")
-        .map_or_else(|| "/var/cache/kube-dmvpn/interop".into(), PathBuf::from);
-    if folder.join("made-of").exists() && folder.join("xstate.so").exists() {
+    let rig = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/rig.sh");
+    let said = crate::netns::run(Command::new(rig).arg("where"))?;
+    let folder = PathBuf::from(String::from_utf8_lossy(&said.stdout).trim());
+    if folder.join("complete").exists() {
         return Ok(folder);
     }
     Err(Error::other(format!("no image of the foreign routers in {}: run `make interop`", folder.display())))

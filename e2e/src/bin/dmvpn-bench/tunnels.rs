@@ -96,8 +96,8 @@ const MTU: &str = "1420";
 
 impl Ends {
     pub(crate) fn new() -> Result<Self, String> {
-        let pid = std::process::id();
-        let ends = Self { near: format!("kdb-{pid}-a"), far: format!("kdb-{pid}-b") };
+        let prefix = lab::leaks::prefix();
+        let ends = Self { near: format!("{prefix}bench-near"), far: format!("{prefix}bench-far") };
         ip(&format!("netns add {}", ends.near))?;
         ip(&format!("netns add {}", ends.far))?;
         ip(&format!("-n {} link add eth0 type veth peer name eth0 netns {}", ends.near, ends.far))?;
