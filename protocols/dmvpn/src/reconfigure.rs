@@ -3,6 +3,7 @@
 use crate::config::{Config, Phase, StaticPeer};
 use crate::tunnel::{Tunnel, station};
 use claims::Policy;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nhrp::Node;
 use packet::Instant;
 
@@ -31,6 +32,9 @@ impl Tunnel {
         }
         if config.phase == Phase::One && before.phase != Phase::One {
             self.clear_shortcuts(now, None);
+            // Phase 1 answers nothing, so what was answered before no longer holds either.
+            self.node.withdraw(now, IpNet::V4(Ipv4Net::default()));
+            self.node.withdraw(now, IpNet::V6(Ipv6Net::default()));
         }
         self.own_routes();
         if before.behind != config.behind {
