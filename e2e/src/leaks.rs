@@ -76,7 +76,8 @@ pub fn sweep() {
     let mark = format!("{MARK}-");
     let folders = folders(&mark);
     let folders = folders.iter().filter_map(|f| f.file_name()?.to_str().map(str::to_owned));
-    let makers: BTreeSet<(String, u32)> = netns::named(&mark).into_iter().chain(folders).filter_map(maker).collect();
+    let makers: BTreeSet<(String, u32)> =
+        netns::named(&mark).into_iter().chain(folders).filter_map(maker).collect();
     for (mark, pid) in makers {
         if !Path::new(&format!("/proc/{pid}")).exists() {
             remove_all(&format!("{MARK}-{mark}-{pid}-"));
@@ -123,7 +124,8 @@ fn remove_all(prefix: &str) {
 /// Folders that begin like this, where labs have theirs.
 fn folders(prefix: &str) -> Vec<PathBuf> {
     let places = [std::env::temp_dir(), MEMORY.into()];
-    let begins = |path: &PathBuf| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(prefix));
+    let begins =
+        |path: &PathBuf| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(prefix));
     places.iter().flat_map(|place| entries(place)).filter(begins).collect()
 }
 
