@@ -4,7 +4,9 @@
 pub mod codes;
 pub mod config;
 mod credentials;
+pub mod crypto;
 mod event;
+pub mod fragment;
 mod malformed;
 pub mod message;
 pub mod payload;

@@ -51,6 +51,9 @@ pub enum Malformed {
     /// Fragment numbers are impossible (RFC 7383 §2.5).
     #[error("fragment number is impossible")]
     FragmentNumber,
+    /// A decrypted body is shorter than its padding.
+    #[error("padding is longer than what it pads")]
+    Padding,
     /// A payload that we don't know has the critical bit set (RFC 7296 §2.5).
     #[error("payload type {} is critical, and unknown", .0.0)]
     Critical(PayloadType),
@@ -76,6 +79,7 @@ impl Malformed {
             Self::NonceSize => "nonce_size",
             Self::Selector => "selector",
             Self::FragmentNumber => "fragment_number",
+            Self::Padding => "padding",
             Self::Critical(_) => "critical",
         }
     }
