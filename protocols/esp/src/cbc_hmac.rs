@@ -40,7 +40,7 @@ impl<C: KeyInit + KeySizeUser> CbcHmac<C> {
 }
 
 impl<C> CbcHmac<C> {
-    fn authenticate(&self, place: Place, iv: &[u8], body: &[u8]) -> Hmac<Sha256> {
+    pub(crate) fn authenticate(&self, place: Place, iv: &[u8], body: &[u8]) -> Hmac<Sha256> {
         let mut mac = self.integrity.clone();
         mac.update(&place.header());
         mac.update(iv);
@@ -85,5 +85,67 @@ where
         let (blocks, []) = Block::slice_as_chunks_mut(body) else { return Err(Refused) };
         cbc::Decryptor::inner_iv_init(&self.cipher, &vector).decrypt_blocks(blocks);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::hex;
+    use crate::{Keys, Opener, Suite};
+
+    /// RFC 3602 §4, case 5: a ping in transport mode. It has no ICV there: that is computed by another library here.
+    #[test]
+    fn a_sample_packet_of_rfc_3602_opens() {
+        let mut packet = hex("
+            00004321 00000001 e96e8c08 ab465763 fd098d45 dd3ff893
+            f663c25d 325c18c6 a9453e19 4e120849 a4870b66 cc6b9965 330013b4 898dc856
+            a4699e52 3a55db08 0b59ec3a 8e4b7e52 775b07d1 db34ed9c 538ab50c 551b874a
+            a269add0 47ad2d59 13ac19b7 cfbad4a6");
+        let echo = hex("
+            08000ebd a70a0000 8e9c083d b95b0700 08090a0b 0c0d0e0f 10111213 14151617
+            18191a1b 1c1d1e1f 20212223 24252627 28292a2b 2c2d2e2f 30313233 34353637");
+        let integrity = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[3; 32]);
+        packet.extend(&ring::hmac::sign(&integrity, &packet).as_ref()[..16]);
+        let material = [&hex("90d382b4 10eeba7a d938c46c ec1a82bf")[..], &[3; 32]].concat().into();
+        let keys = Keys { spi: 0x4321, suite: Suite::Aes128CbcSha256, esn: false, material };
+
+        let opened = Opener::new(&keys).unwrap().open(&mut packet).unwrap();
+        assert_eq!(packet[opened.payload], echo);
+        assert_eq!((opened.next_header, opened.sequence), (1, 1));
+    }
+
+    //= rfc4303#2.2.1
+    // The high half is not sent; a separate integrity algorithm appends it to what it authenticates.
+    #[test]
+    fn with_esn_the_high_half_is_authenticated_behind_the_packet() {
+        let cipher = CbcHmac::<aes::Aes128>::new(&[5; 48]).unwrap();
+        let (mut iv, mut body, mut icv) = ([0; 16], [0; 32], [0; 16]);
+        let place = Place { spi: 0x4321, sequence: 0x7_0000_0009, esn: true };
+        cipher.seal(place, &mut iv, &mut body, &mut icv).unwrap();
+        let all = [&hex("00004321 00000009")[..], &iv, &body, &hex("00000007")].concat();
+        let integrity = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[5; 32]);
+        assert_eq!(ring::hmac::sign(&integrity, &all).as_ref()[..16], icv);
+    }
+
+    /// RFC 3602 §3: the IV must be chosen at random, or so that nobody can predict it.
+    #[test]
+    fn the_iv_is_the_encrypted_sequence_number() {
+        let cipher = CbcHmac::<aes::Aes256>::new(&[5; 64]).unwrap();
+        let (mut iv, mut body, mut icv) = ([0; 16], [0; 16], [0; 16]);
+        let place = Place { spi: 0x4321, sequence: 9, esn: false };
+        cipher.seal(place, &mut iv, &mut body, &mut icv).unwrap();
+        let mut block = Block::from(iv);
+        cipher.cipher.decrypt_block(&mut block);
+        assert_eq!(block[..], hex("00000000 00000000 00000000 00000009"));
+    }
+
+    #[test]
+    fn half_a_block_is_refused_and_nothing_written() {
+        let cipher = CbcHmac::<aes::Aes128>::new(&[5; 48]).unwrap();
+        let place = Place { spi: 0x4321, sequence: 9, esn: false };
+        let mut body = [7; 24];
+        assert_eq!(cipher.seal(place, &mut [0; 16], &mut body, &mut [0; 16]), Err(Refused));
+        assert_eq!(body, [7; 24]);
     }
 }

@@ -37,8 +37,14 @@ mod keys;
 mod lifetime;
 mod opener;
 mod sealer;
+#[cfg(test)]
+mod second;
 mod suite;
+#[cfg(test)]
+mod testing;
 mod window;
+#[cfg(test)]
+mod wycheproof;
 
 pub use error::{BadKeys, OpenError, SealError};
 pub use header::{Header, Wrapped, spi_of};

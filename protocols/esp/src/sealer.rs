@@ -128,39 +128,124 @@ impl fmt::Debug for Sealer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Opener;
-
-    fn keys(suite: Suite, esn: bool) -> Keys {
-        Keys {
-            spi: 0xc0ff_ee01,
-            suite,
-            esn,
-            material: (0..).take(suite.key_len()).collect::<Vec<u8>>().into(),
-        }
-    }
-
-    fn both(suite: Suite, esn: bool) -> (Sealer, Opener) {
-        let keys = keys(suite, esn);
-        (Sealer::new(&keys).unwrap(), Opener::new(&keys).unwrap())
-    }
+    use crate::testing::{both, keys, sealed};
 
     #[test]
     fn what_is_sealed_opens_to_the_same() {
-        for suite in Suite::ALL {
-            for esn in [false, true] {
-                let (mut sealer, mut opener) = both(suite, esn);
-                for length in 0..80 {
-                    let mut buffer = [0xaa; 200];
-                    let payload: Vec<u8> = (100..).take(length).collect();
-                    buffer[suite.header_len()..][..length].copy_from_slice(&payload);
-                    let sealed = sealer.seal(&mut buffer, length, 47).unwrap();
-                    assert_eq!(sealed, suite.sealed_len(length));
-                    assert!(buffer[sealed..].iter().all(|octet| *octet == 0xaa));
-                    let opened = opener.open(&mut buffer[..sealed]).unwrap();
-                    assert_eq!(buffer[opened.payload], payload);
-                    assert_eq!((opened.next_header, opened.sequence), (47, length as u64 + 1));
-                }
+        for (suite, esn) in Suite::ALL.into_iter().flat_map(|suite| [(suite, false), (suite, true)]) {
+            let (mut sealer, mut opener) = both(suite, esn);
+            for length in 0..80 {
+                let mut buffer = [0xaa; 200];
+                let payload: Vec<u8> = (100..).take(length).collect();
+                buffer[suite.header_len()..][..length].copy_from_slice(&payload);
+                let sealed = sealer.seal(&mut buffer, length, 47).unwrap();
+                assert_eq!(sealed, suite.sealed_len(length));
+                assert!(buffer[sealed..].iter().all(|octet| *octet == 0xaa));
+                let opened = opener.open(&mut buffer[..sealed]).unwrap();
+                assert_eq!(buffer[opened.payload], payload);
+                assert_eq!((opened.next_header, opened.sequence), (47, length as u64 + 1));
             }
         }
+    }
+
+    //= rfc4303#2.2
+    // The first packet sent using a given SA will contain a sequence number of 1.
+    #[test]
+    fn numbers_begin_at_one_and_the_iv_of_an_aead_is_the_number() {
+        let (mut sealer, _) = both(Suite::Aes128Gcm16, false);
+        assert_eq!(sealer.sequence(), 0);
+        let packet = sealed(&mut sealer, b"hello");
+        assert_eq!(packet[..16], [0xc0, 0xff, 0xee, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(sealed(&mut sealer, b"hello")[4..16], [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2]);
+    }
+
+    //= rfc4303#2.4
+    // The first padding octet is 1, with subsequent padding octets making up a monotonically increasing sequence.
+    #[test]
+    fn padding_counts_from_one() {
+        for padding in 0..16u8 {
+            let mut trailer = vec![0xaa; usize::from(padding) + 2];
+            write_trailer(&mut trailer, 47);
+            let wanted: Vec<u8> = (1..=padding).chain([padding, 47]).collect();
+            assert_eq!(trailer, wanted);
+        }
+    }
+
+    //= rfc4303#3.3.3
+    // The sender MUST NOT send a packet on an SA if doing so would cause the sequence number to cycle.
+    #[test]
+    fn numbers_never_cycle() {
+        for (esn, last) in [(false, u64::from(u32::MAX)), (true, u64::MAX)] {
+            for suite in Suite::ALL {
+                let (mut sealer, _) = both(suite, esn);
+                sealer.jump(last - 1);
+                let mut buffer = [0; 100];
+                assert!(sealer.seal(&mut buffer, 5, 47).is_ok());
+                assert_eq!(sealer.sequence(), last);
+                assert_eq!(sealer.seal(&mut buffer, 5, 47), Err(SealError::Exhausted));
+                sealer.jump(1);
+                assert_eq!(sealer.seal(&mut buffer, 5, 47), Err(SealError::Exhausted));
+                assert_eq!(sealer.sequence(), last);
+            }
+        }
+    }
+
+    #[test]
+    fn a_jump_leads_forward_only() {
+        let (mut sealer, _) = both(Suite::Aes128Gcm16, true);
+        sealer.jump(1000);
+        assert_eq!(sealed(&mut sealer, b"")[4..8], [0, 0, 3, 0xe9]);
+        sealer.jump(0);
+        assert_eq!(sealer.sequence(), 1001);
+        sealer.jump(u64::MAX);
+        assert_eq!(sealer.sequence(), u64::MAX);
+    }
+
+    #[test]
+    fn a_successor_continues_and_is_understood() {
+        let keys = keys(Suite::Aes256Gcm16, false);
+        let (mut old, mut opener) = both(keys.suite, false);
+        assert!(opener.open(&mut sealed(&mut old, b"one")).is_ok());
+        let mut new = Sealer::new(&keys).unwrap();
+        new.jump(old.sequence() + 100_000);
+        let mut late = sealed(&mut old, b"two");
+        assert_eq!(opener.open(&mut sealed(&mut new, b"three")).unwrap().sequence, 100_002);
+        assert_eq!(opener.open(&mut late), Err(crate::OpenError::TooOld));
+    }
+
+    #[test]
+    fn a_buffer_that_is_too_small_uses_no_number_up() {
+        for suite in Suite::ALL {
+            let (mut sealer, _) = both(suite, false);
+            let needed = suite.sealed_len(20);
+            let mut buffer = vec![0; needed - 1];
+            assert_eq!(sealer.seal(&mut buffer, 20, 47), Err(SealError::NoRoom { needed }));
+            let huge = sealer.seal(&mut buffer, usize::MAX, 47);
+            assert!(matches!(huge, Err(SealError::NoRoom { .. })));
+            assert_eq!(sealer.sequence(), 0);
+        }
+    }
+
+    #[test]
+    fn keys_that_make_no_sa_are_refused() {
+        for suite in Suite::ALL {
+            let needed = suite.key_len();
+            for given in [0, 4, 31, needed - 1, needed + 1, 200] {
+                let wrong = Keys { material: vec![0; given].into(), ..keys(suite, false) };
+                assert_eq!(Sealer::new(&wrong).unwrap_err(), BadKeys::Material { needed, given });
+            }
+            let reserved = Keys { spi: 255, ..keys(suite, false) };
+            assert_eq!(Sealer::new(&reserved).unwrap_err(), BadKeys::Spi);
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let keys = keys(Suite::Aes128Gcm16, false);
+        let shown = format!("{keys:?} {:?} {:?}", Sealer::new(&keys), crate::Opener::new(&keys));
+        assert_eq!(
+            shown,
+            "Keys(c0ffee01 aes128gcm16) Ok(Sealer(c0ffee01 aes128gcm16, 0)) Ok(Opener(c0ffee01 aes128gcm16, 0))"
+        );
     }
 }
