@@ -10,6 +10,7 @@ pub mod fragment;
 mod malformed;
 pub mod message;
 pub mod payload;
+pub mod proposal;
 mod reader;
 pub mod rules;
 mod writer;
