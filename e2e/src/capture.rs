@@ -1,7 +1,8 @@
 //! Packets as they passed an interface, for assertions, and for Wireshark when a story fails.
 
-use crate::decode::Ip;
+use crate::decode::{Ip, Payload};
 use crate::error::{Error, Result};
+use crate::keys::Keyring;
 use crate::topology::Node;
 use crate::wait;
 use nix::sys::socket::{
@@ -14,7 +15,7 @@ use std::io::{BufWriter, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,6 +37,8 @@ pub struct Frame {
     pub length: usize,
     /// The first octets.
     pub data: Box<[u8]>,
+    /// What they say, once it was read.
+    read: OnceLock<Option<Ip>>,
 }
 
 /// A frame whose IP packet was read.
@@ -61,6 +64,8 @@ struct Shared {
     /// The same moment on the clock of timestamps and on ours.
     origin: (SystemTime, Instant),
     frames: Mutex<Vec<Frame>>,
+    /// Reads what is encrypted.
+    keys: Arc<Keyring>,
     /// Every frame until this moment, in nanoseconds since the capture began, is in `frames`.
     complete: AtomicU64,
     stop: AtomicBool,
@@ -83,6 +88,7 @@ impl Capture {
         let shared = Arc::new(Shared {
             origin,
             frames: Mutex::default(),
+            keys: node.keys(),
             complete: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
@@ -110,17 +116,17 @@ impl Capture {
     /// The IP packets so far.
     #[must_use]
     pub fn packets(&self) -> Vec<Packet> {
-        self.lock().iter().filter_map(Packet::of).collect()
+        self.read(&self.lock()).collect()
     }
 
     /// The IP packets so far that `wanted` takes.
     pub fn select(&self, wanted: impl Fn(&Packet) -> bool) -> Vec<Packet> {
-        self.lock().iter().filter_map(Packet::of).filter(wanted).collect()
+        self.read(&self.lock()).filter(wanted).collect()
     }
 
     /// How many packets there are like this.
     pub fn count(&self, wanted: impl Fn(&Packet) -> bool) -> usize {
-        self.lock().iter().filter_map(Packet::of).filter(wanted).count()
+        self.read(&self.lock()).filter(wanted).count()
     }
 
     /// Waits for a packet like this, and returns the first.
@@ -133,8 +139,10 @@ impl Capture {
         let mut seen = 0;
         wait::until(what, patience, || {
             let frames = self.lock();
-            let found = frames[seen..].iter().filter_map(Packet::of).find(|p| wanted(p));
-            seen = frames.len();
+            let found = self.read(&frames[seen..]).find(|p| wanted(p));
+            // What can't be read yet is looked at again: its keys may be told a little later.
+            let unread = frames[seen..].iter().position(|f| f.read.get().is_none());
+            seen = unread.map_or(frames.len(), |first| seen + first);
             found.ok_or_else(|| format!("{seen} other frames"))
         })
     }
@@ -148,6 +156,10 @@ impl Capture {
     pub fn save(&self, path: &Path) -> Result {
         drop(self.lock());
         self.shared.save(path)
+    }
+
+    fn read<'a>(&'a self, frames: &'a [Frame]) -> impl Iterator<Item = Packet> + 'a {
+        frames.iter().filter_map(|frame| Packet::of(frame, &self.shared.keys))
     }
 
     /// The frames, with every one that passed before this call.
@@ -187,12 +199,22 @@ impl Drop for Capture {
 }
 
 impl Packet {
-    fn of(frame: &Frame) -> Option<Self> {
+    fn of(frame: &Frame, keys: &Keyring) -> Option<Self> {
+        let ip = match frame.read.get() {
+            Some(read) => read.clone(),
+            None => {
+                let ip = Ip::in_frame(&frame.data, keys);
+                if !matches!(ip.as_ref().map(|ip| &ip.payload), Some(Payload::Esp(_))) {
+                    let _ = frame.read.set(ip.clone());
+                }
+                ip
+            }
+        };
         Some(Self {
             at: frame.at,
             interface: Arc::clone(&frame.interface),
             outgoing: frame.outgoing,
-            ip: Ip::in_frame(&frame.data)?,
+            ip: ip?,
         })
     }
 }
@@ -264,6 +286,7 @@ fn receive(fd: &OwnedFd, wanted: &[(usize, Arc<str>)], origin: (SystemTime, Inst
             outgoing: address.pkttype() == OUTGOING,
             length,
             data: Box::from(&buffer[..length.min(buffer.len())]),
+            read: OnceLock::new(),
         };
         shared.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
         shared.complete.store(u64::try_from(since.as_nanos()).unwrap_or(0), Ordering::Release);

@@ -6,7 +6,9 @@
 mod daemons;
 mod guest;
 mod router;
+mod strongswan;
 
 pub use daemons::Daemons;
-pub use guest::Guest;
+pub use guest::{Configuration, Guest};
 pub use router::{Frr, KEY, plain_gre};
+pub use strongswan::{PSK, Proof, Start, StrongSwan};

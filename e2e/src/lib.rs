@@ -10,6 +10,7 @@ pub mod capture;
 pub mod decode;
 pub mod error;
 pub mod interop;
+pub mod keys;
 pub mod leaks;
 pub mod manifest;
 pub mod nat;

@@ -12,6 +12,7 @@
 //! a node would not answer an ARP request that comes from an address of its own.
 
 use crate::error::{Error, Result};
+use crate::keys::Keyring;
 use crate::leaks;
 use crate::nat::NatRouter;
 use crate::netns::{self, Namespace};
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     ports: AtomicU32,
     routers: AtomicU32,
     on_failure: Mutex<Vec<Evidence>>,
+    keys: Arc<Keyring>,
 }
 
 /// Writes what it knows into the folder that is kept when a story fails.
@@ -118,6 +120,7 @@ impl Lab {
             ports: AtomicU32::new(0),
             routers: AtomicU32::new(0),
             on_failure: Mutex::default(),
+            keys: Arc::default(),
         });
         let internet = Node::create(&inner, "internet")?;
         internet.forward()?;
@@ -139,6 +142,12 @@ impl Lab {
     /// The name of a folder in memory, for machines; whoever wants it makes it. It is removed with the lab.
     pub(crate) fn memory(&self) -> PathBuf {
         Path::new(leaks::MEMORY).join(&self.inner.id)
+    }
+
+    /// The keys by which captures read what is encrypted.
+    #[must_use]
+    pub fn keys(&self) -> &Keyring {
+        &self.inner.keys
     }
 
     /// The router in the middle.
@@ -187,6 +196,7 @@ impl Lab {
         for tell in lock(&self.inner.on_failure).iter() {
             tell(&folder);
         }
+        let _ = fs::write(folder.join("keys.txt"), self.inner.keys.wireshark());
     }
 
     /// A namespace that is attached to nothing yet.
@@ -241,6 +251,15 @@ impl Node {
     /// As [`Lab::on_failure`].
     pub(crate) fn on_failure(&self, tell: impl Fn(&Path) + Send + 'static) {
         lock(&self.lab.on_failure).push(Box::new(tell));
+    }
+
+    pub(crate) fn keys(&self) -> Arc<Keyring> {
+        Arc::clone(&self.lab.keys)
+    }
+
+    /// Its address as a router, of this IP version.
+    pub(crate) fn gateway(&self, v4: bool) -> &str {
+        if v4 { &self.gateway.0 } else { &self.gateway.1 }
     }
 
     /// A folder for this node's files, removed with the lab.

@@ -1,7 +1,9 @@
 //! One guest: booted on a TAP of the lab's Internet, told what to do by files in a folder it shares.
 
+use super::strongswan::StrongSwan;
 use crate::error::{Error, Result};
-use crate::topology::Lab;
+use crate::keys;
+use crate::topology::{Lab, Node};
 use crate::wait;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ pub struct Guest {
     name: String,
     directory: PathBuf,
     process: Mutex<Child>,
-    requests: AtomicU32,
+    requests: Requests,
     port: String,
 }
 
@@ -32,25 +34,35 @@ pub struct Configuration {
     pub setup: String,
     /// FRR's configuration; empty: FRR is not started.
     pub frr: String,
+    /// GRE is encrypted by this.
+    pub ike: Option<StrongSwan>,
 }
 
 impl Guest {
     /// Boots a guest and waits until it is set up.
     pub fn boot(lab: &Lab, name: &str, configuration: &Configuration) -> Result<Self> {
-        let guest = Self::begin(lab, name, configuration)?;
+        Self::boot_behind(lab, lab.internet(), name, configuration)
+    }
+
+    /// The same behind a router of the lab, such as a NAT.
+    pub fn boot_behind(lab: &Lab, router: &Node, name: &str, configuration: &Configuration) -> Result<Self> {
+        let guest = Self::begin(lab, router, name, configuration)?;
         guest.wait_ready()?;
         Ok(guest)
     }
 
     /// Boots several at once.
     pub fn boot_all(lab: &Lab, guests: &[(&str, Configuration)]) -> Result<Vec<Self>> {
-        let begun = guests.iter().map(|(name, c)| Self::begin(lab, name, c)).collect::<Result<Vec<_>>>()?;
+        let begun = guests
+            .iter()
+            .map(|(name, c)| Self::begin(lab, lab.internet(), name, c))
+            .collect::<Result<Vec<_>>>()?;
         begun.iter().try_for_each(Self::wait_ready)?;
         Ok(begun)
     }
 
     /// Starts the machine without waiting for it.
-    fn begin(lab: &Lab, name: &str, configuration: &Configuration) -> Result<Self> {
+    fn begin(lab: &Lab, router: &Node, name: &str, configuration: &Configuration) -> Result<Self> {
         let cache = cache()?;
         let directory = lab.directory().join(name);
         let folder = |path: &str| {
@@ -61,20 +73,25 @@ impl Guest {
         folder("ctl")?;
         let uml = folder("uml")?;
         let write = |file: &str, text: &str| {
-            fs::write(conf.join(file), text).map_err(Error::io(format!("write {file} of {name}")))
+            let path = conf.join(file);
+            let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+            made.and_then(|()| fs::write(&path, text)).map_err(Error::io(format!("write {file} of {name}")))
         };
         write("hostname", name)?;
-        write("setup.sh", &setup(configuration))?;
+        write("setup.sh", &setup(configuration, router))?;
         write("frr.conf", &configuration.frr)?;
+        let files = configuration.ike.as_ref().map(|ike| ike.files(&configuration.address));
+        for (file, text) in files.into_iter().flatten() {
+            write(&format!("swanctl/{file}"), &text)?;
+        }
 
-        let internet = lab.internet();
         let port = format!("t{name}");
-        internet.namespace().ip(&[
+        router.namespace().ip(&[
             &format!("tuntap add {port} mode tap"),
             &format!("link set {port} up"),
             &format!("route add {}/32 dev {port}", configuration.address),
         ])?;
-        internet.take_gateway(&port)?;
+        router.take_gateway(&port)?;
         let console = directory.join("console.log");
         let output = File::create(&console).map_err(Error::io(format!("make {}", console.display())))?;
         let memory = lab.memory();
@@ -93,14 +110,21 @@ impl Guest {
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(Stdio::null());
-        let process = internet.spawn(&mut command)?;
+        let process = router.spawn(&mut command)?;
         let (who, log) = (name.to_owned(), directory.clone());
         lab.on_failure(move |_| print_logs(&who, &log));
+        if configuration.ike.is_some() {
+            let ask = Requests::new(name, &directory);
+            lab.keys().add_source(move || {
+                // A guest that does not answer has ended.
+                ask.attempt("ip xfrm state").map(|(_, said)| keys::of_xfrm(&said)).unwrap_or_default()
+            });
+        }
         Ok(Self {
             name: name.to_owned(),
+            requests: Requests::new(name, &directory),
             directory,
             process: Mutex::new(process),
-            requests: AtomicU32::new(0),
             port,
         })
     }
@@ -145,16 +169,18 @@ impl Guest {
 
     /// Runs a shell command in the guest; its exit status and what it printed.
     pub fn attempt(&self, command: &str) -> Result<(i32, String)> {
-        let base = self.directory.join("ctl").join(self.requests.fetch_add(1, Ordering::Relaxed).to_string());
-        let file = |extension: &str| base.with_extension(extension);
-        fs::write(file("new"), command)
-            .and_then(|()| fs::rename(file("new"), file("req")))
-            .map_err(Error::io(format!("ask {}", self.name)))?;
-        let code = wait::until(&format!("{} to run {command:?}", self.name), COMMAND, || {
-            fs::read_to_string(file("rc")).map_err(|e| e.to_string())
-        })?;
-        let output = fs::read(file("out")).unwrap_or_default();
-        Ok((code.trim().parse().unwrap_or(-1), String::from_utf8_lossy(&output).into_owned()))
+        self.requests.attempt(command)
+    }
+
+    /// What strongSwan has logged.
+    #[must_use]
+    pub fn charon_log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.directory.join("charon.log")).unwrap_or_default()).into_owned()
+    }
+
+    /// Runs one of swanctl's commands.
+    pub fn swanctl(&self, command: &str) -> Result<String> {
+        self.run(&format!("STRONGSWAN_CONF=/mnt/conf/swanctl/strongswan.conf swanctl {command}"))
     }
 
     /// Runs one of FRR's show commands.
@@ -181,6 +207,32 @@ impl Guest {
     }
 }
 
+/// Asks a guest to run commands, by files.
+struct Requests {
+    name: String,
+    folder: PathBuf,
+}
+
+impl Requests {
+    fn new(name: &str, directory: &Path) -> Self {
+        Self { name: name.to_owned(), folder: directory.join("ctl") }
+    }
+
+    fn attempt(&self, command: &str) -> Result<(i32, String)> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let base = self.folder.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+        let file = |extension: &str| base.with_extension(extension);
+        fs::write(file("new"), command)
+            .and_then(|()| fs::rename(file("new"), file("req")))
+            .map_err(Error::io(format!("ask {}", self.name)))?;
+        let code = wait::until(&format!("{} to run {command:?}", self.name), COMMAND, || {
+            fs::read_to_string(file("rc")).map_err(|e| e.to_string())
+        })?;
+        let output = fs::read(file("out")).unwrap_or_default();
+        Ok((code.trim().parse().unwrap_or(-1), String::from_utf8_lossy(&output).into_owned()))
+    }
+}
+
 impl Drop for Guest {
     fn drop(&mut self) {
         let process = self.process.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -202,7 +254,7 @@ pub(super) fn cache() -> Result<PathBuf> {
 }
 
 /// The guest's setup script: the underlay first.
-fn setup(configuration: &Configuration) -> String {
+fn setup(configuration: &Configuration, router: &Node) -> String {
     let frr = if configuration.frr.is_empty() {
         ""
     } else {
@@ -217,11 +269,13 @@ vtysh -b"
 ethtool -K eth0 tso off gso off gro off tx off > /dev/null
 ip addr add {address}/32 dev eth0
 ip link set eth0 up
-ip route add default via 169.254.0.1 dev eth0 onlink src {address}
+ip route add default via {gateway} dev eth0 onlink src {address}
 modprobe ip_gre
 sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0
-{setup}{frr}
+{setup}{ike}{frr}
 ",
+        gateway = router.gateway(true),
+        ike = if configuration.ike.is_some() { StrongSwan::SETUP } else { "" },
         address = configuration.address,
         setup = configuration.setup,
     )
@@ -235,12 +289,12 @@ fn mac(name: &str) -> String {
 }
 
 fn print_logs(name: &str, directory: &Path) {
-    for file in ["console.log", "setup.log"] {
+    for file in ["console.log", "setup.log", "charon.log"] {
         let text = fs::read(directory.join(file)).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         eprintln!("---- last lines of {name}'s {file}");
-        for line in &lines[lines.len().saturating_sub(15)..] {
+        for line in &lines[lines.len().saturating_sub(25)..] {
             eprintln!("{line}");
         }
     }

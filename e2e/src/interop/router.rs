@@ -1,6 +1,7 @@
 //! What guests are: FRR hubs and spokes, and an end of plain GRE.
 
 use super::guest::Configuration;
+use super::strongswan::StrongSwan;
 use std::fmt::Write as _;
 
 /// The GRE key of the interop stories.
@@ -16,6 +17,7 @@ pub struct Frr {
     /// NBMA and tunnel address of each hub; none: it is a hub.
     hubs: Vec<(String, String)>,
     mtu: u32,
+    ike: Option<StrongSwan>,
 }
 
 impl Frr {
@@ -29,6 +31,7 @@ impl Frr {
             authentication: None,
             hubs: Vec::new(),
             mtu: 1400,
+            ike: None,
         }
     }
 
@@ -45,10 +48,21 @@ impl Frr {
         Self { authentication: Some(password.to_owned()), ..self }
     }
 
+    /// With its GRE encrypted.
+    #[must_use]
+    pub fn encrypted(self, ike: StrongSwan) -> Self {
+        Self { ike: Some(ike), ..self }
+    }
+
     /// The guest's configuration.
     #[must_use]
     pub fn configuration(&self) -> Configuration {
-        Configuration { address: self.address.clone(), setup: self.setup(), frr: self.frr() }
+        Configuration {
+            address: self.address.clone(),
+            setup: self.setup(),
+            frr: self.frr(),
+            ike: self.ike.clone(),
+        }
     }
 
     fn is_hub(&self) -> bool {
@@ -158,7 +172,7 @@ ip link set gre1 mtu 1400 up
 ip route add 10.0.0.0/8 dev gre1 src {tunnel}
 "
     );
-    Configuration { address: address.to_owned(), setup, frr: String::new() }
+    Configuration { address: address.to_owned(), setup, ..Configuration::default() }
 }
 
 /// The network of a router's address: `10.11.0.1/24` is in `10.11.0.0/24`.
