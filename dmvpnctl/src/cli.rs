@@ -50,6 +50,8 @@ pub enum Command {
     Cache(Interface),
     /// Direct paths that carry, or are being made
     Shortcuts(Interface),
+    /// Encryption: IKE sessions, and the SAs by which packets are encrypted
+    Sa(Interface),
     /// Which way a packet goes now, and why
     Path {
         /// Addresses: destination, or source and destination
@@ -74,7 +76,11 @@ pub enum Command {
         count: u64,
     },
     /// Forget shortcuts and learnt answers; they form again when they are needed
+    #[command(args_conflicts_with_subcommands = true)]
     Clear {
+        /// Something else than shortcuts
+        #[command(subcommand)]
+        what: Option<Clear>,
         /// Only this tunnel interface
         #[command(flatten)]
         interface: Interface,
@@ -90,6 +96,26 @@ pub enum Command {
     /// The manual page, to standard output
     #[command(hide = true)]
     Man,
+}
+
+/// What to clear instead of shortcuts.
+#[derive(Debug, Subcommand)]
+pub enum Clear {
+    /// End IKE sessions and their SAs; they are made anew, with what credentials are now in force
+    Sa(Selection),
+    /// (Hub) forget registrations; spokes register again
+    Registrations(Selection),
+}
+
+/// Some peers.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Selection {
+    /// Only this tunnel interface
+    #[command(flatten)]
+    pub interface: Interface,
+    /// Only this peer: its identity, tunnel address or path
+    #[arg(value_name = "PEER", default_value = "", hide_default_value = true)]
+    pub peer: String,
 }
 
 #[cfg(test)]
@@ -111,6 +137,21 @@ mod tests {
             let cli = Cli::try_parse_from(words).unwrap();
             assert_eq!((cli.output, cli.socket), (Output::Json, PathBuf::from("/tmp/a.sock")));
         }
+    }
+
+    #[test]
+    fn clearing_is_of_shortcuts_unless_said_otherwise() {
+        let clear = |words: &[&str]| {
+            let words = ["dmvpnctl", "clear"].iter().chain(words);
+            match Cli::try_parse_from(words).unwrap().command {
+                Command::Clear { what, prefix, .. } => (what, prefix),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(matches!(clear(&["10.2.0.0/16"]), (None, prefix) if prefix == "10.2.0.0/16"));
+        assert!(matches!(clear(&["sa"]), (Some(Clear::Sa(all)), _) if all.peer.is_empty()));
+        assert!(matches!(clear(&["sa", "b-2"]), (Some(Clear::Sa(one)), _) if one.peer == "b-2"));
+        assert!(matches!(clear(&["registrations"]), (Some(Clear::Registrations(_)), _)));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! One command from arguments to output.
 
 use crate::capture::capture;
-use crate::cli::{Cli, Command, Output};
+use crate::cli::{Clear, Cli, Command, Output, Selection};
 use crate::client::connect;
 use crate::error::Error;
 use crate::{commands, json};
 use clap::CommandFactory as _;
 use rpc::agent::{
-    CacheRequest, ClearRequest, DiagnoseRequest, PathRequest, PeersRequest, ShortcutsRequest, StatusRequest,
-    WatchRequest,
+    CacheRequest, ClearRequest, Clearing, DiagnoseRequest, PathRequest, PeersRequest, SasRequest,
+    ShortcutsRequest, StatusRequest, WatchRequest,
 };
 use serde::Serialize;
 use std::io::Write;
@@ -52,6 +52,10 @@ pub async fn run(cli: &Cli, out: &mut impl Write) -> Result<ExitCode, Error> {
                 agent.shortcuts(ShortcutsRequest { interface: only.interface.clone() }).await?.into_inner();
             show.one(out, &reply, commands::shortcuts::render)?;
         }
+        Command::Sa(only) => {
+            let reply = agent.sas(SasRequest { interface: only.interface.clone() }).await?.into_inner();
+            show.one(out, &reply, commands::sa::render)?;
+        }
         Command::Path { addresses } => {
             let (destination, source) = (addresses.last(), addresses.first().filter(|_| addresses.len() > 1));
             let request = PathRequest {
@@ -78,10 +82,27 @@ pub async fn run(cli: &Cli, out: &mut impl Write) -> Result<ExitCode, Error> {
         Command::Capture { interface, count } => {
             capture(&mut agent, &interface.interface, *count, out).await?
         }
-        Command::Clear { interface, prefix } => {
-            let request = ClearRequest { interface: interface.interface.clone(), prefix: prefix.clone() };
+        Command::Clear { what, interface, prefix } => {
+            let some = |what: Clearing, Selection { interface, peer }: &Selection| ClearRequest {
+                interface: interface.interface.clone(),
+                what: what.into(),
+                peer: peer.clone(),
+                ..ClearRequest::default()
+            };
+            let (request, render): (_, fn(&_) -> _) = match what {
+                None => {
+                    let interface = interface.interface.clone();
+                    let request =
+                        ClearRequest { interface, prefix: prefix.clone(), ..ClearRequest::default() };
+                    (request, commands::clear::shortcuts)
+                }
+                Some(Clear::Sa(of)) => (some(Clearing::Sessions, of), commands::clear::sessions),
+                Some(Clear::Registrations(of)) => {
+                    (some(Clearing::Registrations, of), commands::clear::registrations)
+                }
+            };
             let reply = agent.clear(request).await?.into_inner();
-            show.one(out, &reply, commands::clear::render)?;
+            show.one(out, &reply, render)?;
         }
         Command::Completions { .. } | Command::Man => {}
     }

@@ -166,6 +166,7 @@ async fn follow(agent: &mut Agent, options: &Options, outcome: manifests::Outcom
 struct Agent {
     kernel: Kernel,
     process: Process,
+    run_dir: PathBuf,
     state: StateDir,
     shared: Arc<Shared>,
     captured: broadcast::Sender<CapturedPacket>,
@@ -181,6 +182,7 @@ impl Agent {
                 binary: options.datapath.clone(),
                 log: options.run_dir.join("datapath.log"),
             },
+            run_dir: options.run_dir.clone(),
             state,
             shared: Arc::new(Shared {
                 node: options.node.clone(),
@@ -237,6 +239,7 @@ impl Agent {
             kernel: self.kernel.clone(),
             process: self.process.clone(),
             state: self.state.clone(),
+            run_dir: self.run_dir.clone(),
             live: self.shared.live.clone(),
             captured: self.captured.clone(),
         };

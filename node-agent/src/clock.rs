@@ -26,3 +26,9 @@ pub fn unix_millis() -> u64 {
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// How far the time of day is ahead of [`now`]; it changes when somebody sets the clock.
+#[must_use]
+pub fn unix_offset() -> Duration {
+    Duration::from_millis(unix_millis()).saturating_sub(now().since(Instant::ZERO))
+}

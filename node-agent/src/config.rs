@@ -2,10 +2,11 @@
 
 use crate::dns::HubName;
 use crate::executor::Interface;
+use crate::security::Protection;
 use crate::underlay::Source;
 use crds::manifest::{Secret, resolve};
 use crds::node::{NodeBgp, NodeHub, NodeTunnel};
-use crds::spec::{HubEncapsulation, PeerEncapsulation, Phase, SecurityMode};
+use crds::spec::{HubEncapsulation, PeerEncapsulation, Phase};
 use dataplane::messages::TunnelSettings;
 use dmvpn::{HubConfig, NhrpConfig, StaticPeer};
 use ipnet::IpNet;
@@ -39,6 +40,8 @@ pub struct TunnelConfig {
     pub announce: Vec<IpNet>,
     /// Never by another way than the overlay.
     pub protected: Vec<IpNet>,
+    /// How it is protected; `None`: everything is in clear.
+    pub protection: Option<Protection>,
 }
 
 /// What is known of the underlay now.
@@ -53,12 +56,18 @@ pub struct Underlay {
 /// Why a tunnel can't be run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// `mode: Encrypted` was asked for, and this version has no IKE.
+    /// `mode: Encrypted` without credentials.
     #[error(
-        "tunnel {0}: security.mode: Encrypted is not available in this version; nothing is sent in clear instead. \
-         Write mode: None to ask for an unencrypted overlay"
+        "tunnel {0}: encryption needs credentials: set security.authentication.certificates or .preSharedKey; an \
+         unencrypted overlay must be asked for with mode: None"
     )]
-    NoEncryption(String),
+    NoCredentials(String),
+    /// Credentials that can't be used.
+    #[error("tunnel {0}: {1}; nothing is sent in clear instead")]
+    Credentials(String, String),
+    /// Proposals that IKE can't be told.
+    #[error("tunnel {0}: security: {1}; nothing weaker is used instead")]
+    Proposals(String, String),
     /// An address outside every network of the tunnel.
     #[error("tunnel {0}: address {1} lies in none of its networks")]
     StrayAddress(String, IpAddr),
@@ -85,9 +94,6 @@ impl TunnelConfig {
     /// Parses the specification of one tunnel. `workers`: how many datapath threads it gets.
     pub fn parse(tunnel: &NodeTunnel, secrets: &Secrets, workers: u16) -> Result<Self, ConfigError> {
         let name = || tunnel.name.clone();
-        if tunnel.security.mode != SecurityMode::None {
-            return Err(ConfigError::NoEncryption(name()));
-        }
         if !is_interface_name(&tunnel.interface) {
             return Err(ConfigError::Interface(name(), tunnel.interface.clone()));
         }
@@ -110,6 +116,7 @@ impl TunnelConfig {
             (None, Some(interface)) => Source::Interface(interface.clone()),
             (None, None) => Source::RouteTo(literals),
         };
+        let protection = Protection::parse(tunnel, secrets, workers)?;
         let static_peers = tunnel.static_peers.iter().map(|p| static_peer(p, tunnel.underlay.port));
         let by_hand = tunnel.static_routes.iter().map(|r| (r.prefix, r.via));
         Ok(Self {
@@ -152,8 +159,8 @@ impl TunnelConfig {
                 networks: tunnel.networks.clone(),
                 bind: Vec::new(),
                 udp_port: tunnel.underlay.port,
-                encrypted: false,
-                ike_port: None,
+                encrypted: protection.is_some(),
+                ike_port: protection.as_ref().and(tunnel.underlay.ike_port),
                 raw_gre: true,
                 gre_key: tunnel.key,
                 mtu: 0,
@@ -169,6 +176,7 @@ impl TunnelConfig {
             bgp: tunnel.bgp.clone(),
             announce: tunnel.announce.clone(),
             protected: tunnel.protected_prefixes.clone(),
+            protection,
         })
     }
 
@@ -187,6 +195,8 @@ impl TunnelConfig {
                 config.engine.addresses.clone(),
                 config.engine.udp_port,
                 config.engine.hub,
+                // The datapath makes no tunnel weaker while it lives.
+                config.protection.is_some(),
             )
         };
         key(self) != key(other)
@@ -222,6 +232,7 @@ impl TunnelConfig {
         let bound = underlay.map(|u| u.address);
         config.nbma_address = self.advertise.or(bound).unwrap_or(config.nbma_address);
         config.mtu = self.mtu(underlay);
+        config.security = self.protection.as_ref().map(|p| p.security(bound.into_iter().collect()));
         config
     }
 
@@ -254,27 +265,45 @@ impl TunnelConfig {
         }
     }
 
-    /// MTU of the interface: as configured, or what the underlay leaves after IP, UDP and GRE.
+    /// MTU of the interface: as configured, or what the underlay leaves after IP, UDP, ESP (by the suite that adds most
+    /// of those we offer) and GRE.
     #[must_use]
     pub fn mtu(&self, underlay: Option<Underlay>) -> u16 {
         if let Some(mtu) = self.mtu {
             return mtu;
         }
-        let overhead = self.overhead(underlay);
-        let below = underlay.map_or(1500, |u| u.mtu.min(9216 + overhead));
+        let space = underlay.map_or(1500, |u| u.mtu).saturating_sub(self.around_gre(underlay));
+        let plaintext = match &self.protection {
+            Some(protection) => protection.plaintext(space),
+            None => space,
+        };
         let least = if self.carries_v6() { 1280 } else { 576 };
-        below.saturating_sub(overhead).max(least)
+        plaintext.saturating_sub(self.gre()).clamp(least, 9216)
     }
 
-    /// Octets that the tunnel adds to a packet.
+    /// Octets of the largest outer packet that inner packets of this many become.
     #[must_use]
-    pub fn overhead(&self, underlay: Option<Underlay>) -> u16 {
+    pub fn outer(&self, inner: u16, underlay: Option<Underlay>) -> u16 {
+        let plaintext = inner.saturating_add(self.gre());
+        let payload = match &self.protection {
+            Some(protection) => protection.protected(plaintext),
+            None => plaintext,
+        };
+        payload.saturating_add(self.around_gre(underlay))
+    }
+
+    /// Octets of the headers around GRE, or around ESP: IP and UDP.
+    const fn around_gre(&self, underlay: Option<Underlay>) -> u16 {
         const UDP: u16 = 8;
-        const GRE: u16 = 4;
         // An IPv6 header is the longer one; without an address it is not known which it will be.
-        let ip = if underlay.is_some_and(|u| u.address.is_ipv4()) { 20 } else { 40 };
-        let key = if self.settings.gre_key.is_some() { 4 } else { 0 };
-        ip + UDP + GRE + key
+        match underlay {
+            Some(Underlay { address: IpAddr::V4(_), .. }) => 20 + UDP,
+            _ => 40 + UDP,
+        }
+    }
+
+    const fn gre(&self) -> u16 {
+        if self.settings.gre_key.is_some() { 8 } else { 4 }
     }
 
     fn families(&self, underlay: Option<Underlay>) -> Vec<IpAddr> {
@@ -403,16 +432,6 @@ mod tests {
         Some(Underlay { address: address.parse().unwrap(), mtu })
     }
 
-    #[test]
-    fn encryption_that_does_not_exist_is_refused_instead_of_sent_in_clear() {
-        let mut tunnel = crds_tunnel(PLAIN);
-        tunnel.security.mode = SecurityMode::Encrypted;
-        assert_eq!(
-            TunnelConfig::parse(&tunnel, &Secrets::new(), 1),
-            Err(ConfigError::NoEncryption("site".to_owned()))
-        );
-    }
-
     fn crds_tunnel(spec: &str) -> NodeTunnel {
         let text = format!(
             "apiVersion: kube-dmvpn.io/v1alpha1\nkind: DmvpnSpoke\nmetadata: {{name: site}}\nspec:\n{spec}\n"
@@ -454,6 +473,71 @@ mod tests {
         assert_eq!(config.mtu(underlay("192.0.2.1", 1500)), 1468);
         assert_eq!(config.mtu(underlay("2001:db8::1", 1500)), 1448);
         assert_eq!(config.mtu(None), 1448);
+    }
+
+    const PSK: &str = "{authentication: {preSharedKey: {secret: 'file:/dev/null'}}}";
+
+    fn encrypted(security: &str) -> Result<TunnelConfig, ConfigError> {
+        let mut tunnel = crds_tunnel(&PLAIN.replace("{mode: None}", security));
+        tunnel.security.authentication.as_mut().unwrap().pre_shared_key.as_mut().unwrap().secret =
+            "psk".to_owned();
+        let entries = BTreeMap::from([("psk".to_owned(), b"thirty-two octets of random text".to_vec())]);
+        let secrets = Secrets::from([("psk".to_owned(), Secret::new("psk", entries))]);
+        TunnelConfig::parse(&tunnel, &secrets, 2)
+    }
+
+    #[test]
+    fn encryption_without_usable_credentials_is_refused_and_nothing_is_sent_in_clear() {
+        let mut tunnel = crds_tunnel(&PLAIN.replace("{mode: None}", PSK));
+        let said =
+            |tunnel: &NodeTunnel| TunnelConfig::parse(tunnel, &Secrets::new(), 1).unwrap_err().to_string();
+        assert_eq!(
+            said(&tunnel),
+            "tunnel site: the pre-shared key is empty: anyone would know it; nothing is sent in clear instead"
+        );
+        tunnel.security.authentication = None;
+        assert_eq!(
+            TunnelConfig::parse(&tunnel, &Secrets::new(), 1),
+            Err(ConfigError::NoCredentials("site".to_owned()))
+        );
+    }
+
+    #[test]
+    fn an_encrypted_tunnel_is_told_so_to_the_datapath_and_to_the_engine() {
+        let config = encrypted(PSK).unwrap();
+        let settings = config.settings(None);
+        assert_eq!((settings.encrypted, settings.udp_port, settings.ike_port), (true, 4500, Some(500)));
+        let security = config.engine(underlay("192.0.2.1", 1500)).security.unwrap();
+        assert_eq!(security.ike.local, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!((security.ike.ports, security.ike.workers, security.ike.lanes), ((500, 4500), 2, 2));
+        let hub: IpAddr = "198.51.100.1".parse().unwrap();
+        assert_eq!(config.engine(None).hubs[0].paths, [Path::udp(hub, 4500), Path::gre(hub)]);
+    }
+
+    #[test]
+    fn the_mtu_leaves_room_for_the_largest_suite_on_offer() {
+        let aead = encrypted(PSK).unwrap();
+        let eth = underlay("192.0.2.1", 1500);
+        // 20 IP, 8 UDP, 8 ESP, 8 IV, 4 GRE, inner, 2 trailer, 16 ICV: a multiple of 4 from GRE to trailer.
+        assert_eq!(aead.mtu(eth), 1434);
+        assert_eq!(aead.outer(1434, eth), 1500);
+        let old =
+            encrypted(&PSK.replace("{auth", "{esp: [aes128gcm16, aes256-sha256-modp2048], auth")).unwrap();
+        assert_eq!(old.mtu(eth), 1418);
+        assert!(old.outer(1418, eth) <= 1500 && old.outer(1419, eth) > 1500);
+    }
+
+    #[test]
+    fn the_same_secrets_make_the_same_tunnel_and_others_do_not() {
+        let (one, two) = (encrypted(PSK).unwrap(), encrypted(PSK).unwrap());
+        assert_eq!(one, two);
+        let mut tunnel = crds_tunnel(&PLAIN.replace("{mode: None}", PSK));
+        tunnel.security.authentication.as_mut().unwrap().pre_shared_key.as_mut().unwrap().secret =
+            "psk".to_owned();
+        let entries = BTreeMap::from([("psk".to_owned(), b"another key of thirty-two octets".to_vec())]);
+        let secrets = Secrets::from([("psk".to_owned(), Secret::new("psk", entries))]);
+        assert_ne!(one, TunnelConfig::parse(&tunnel, &secrets, 2).unwrap());
+        assert!(one.is_other_station(&parse(PLAIN).unwrap()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod firewall;
 mod host;
+mod security;
 mod tunnel;
 
 use crate::control::Snapshot;
@@ -19,6 +20,7 @@ pub async fn run(snapshots: &[Snapshot], configuration: &Configuration) -> Vec<C
     }
     for snapshot in snapshots {
         checks.extend(tunnel::checks(snapshot));
+        checks.extend(security::checks(snapshot));
         checks.extend(host::checks(snapshot));
     }
     checks.extend(firewall::checks(snapshots).await);
@@ -31,6 +33,10 @@ fn manifests(configuration: &Configuration) -> Check {
     }
     let advice = "correct the manifests; until then the configuration before stays in force";
     fail("manifests", configuration.errors.join("; "), advice)
+}
+
+fn named(snapshot: &Snapshot, what: &str) -> String {
+    format!("{} {what}", snapshot.config.interface())
 }
 
 fn ok(name: impl Into<String>, found: impl Into<String>) -> Check {

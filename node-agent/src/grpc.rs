@@ -2,14 +2,14 @@
 
 use crate::agent::Shared;
 use crate::control::Handle;
-use crate::{diagnose, status};
+use crate::{diagnose, sessions, status};
 use dmvpn::Clear;
 use ipnet::IpNet;
 use rpc::agent::agent_server::{Agent, AgentServer};
 use rpc::agent::{
-    CacheReply, CacheRequest, CaptureRequest, CapturedPacket, ClearReply, ClearRequest, DiagnoseReply,
-    DiagnoseRequest, Event, PathReply, PathRequest, PeersReply, PeersRequest, ShortcutsReply,
-    ShortcutsRequest, StatusReply, StatusRequest, WatchRequest,
+    CacheReply, CacheRequest, CaptureRequest, CapturedPacket, ClearReply, ClearRequest, Clearing,
+    DiagnoseReply, DiagnoseRequest, Event, PathReply, PathRequest, PeersReply, PeersRequest, SasReply,
+    SasRequest, ShortcutsReply, ShortcutsRequest, StatusReply, StatusRequest, WatchRequest,
 };
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -112,6 +112,14 @@ impl Agent for Api {
         Ok(Response::new(ShortcutsReply { shortcuts }))
     }
 
+    async fn sas(&self, request: Request<SasRequest>) -> Result<Response<SasReply>, Status> {
+        let mut sessions = Vec::new();
+        for tunnel in self.tunnels(&request.get_ref().interface)? {
+            sessions.extend(tunnel.snapshot().await.as_ref().map(sessions::sessions).unwrap_or_default());
+        }
+        Ok(Response::new(SasReply { sessions }))
+    }
+
     async fn path(&self, request: Request<PathRequest>) -> Result<Response<PathReply>, Status> {
         let destination = parse::<IpAddr>("destination", &request.get_ref().destination)?;
         if !request.get_ref().source.is_empty() {
@@ -169,20 +177,41 @@ impl Agent for Api {
     }
 
     async fn clear(&self, request: Request<ClearRequest>) -> Result<Response<ClearReply>, Status> {
-        let ClearRequest { interface, prefix } = request.into_inner();
-        let what = match prefix.as_str() {
-            "" => Clear::Shortcuts,
-            text => Clear::Shortcut(match text.parse::<IpNet>() {
-                Ok(prefix) => prefix.network(),
-                Err(_) => parse("prefix", text)?,
-            }),
-        };
-        let mut shortcuts = 0_u32;
-        for tunnel in self.tunnels(&interface)? {
-            shortcuts = shortcuts.saturating_add(u32::try_from(tunnel.clear(what).await).unwrap_or(u32::MAX));
+        let ClearRequest { interface, prefix, what, peer } = request.into_inner();
+        let mut reply = ClearReply::default();
+        let tunnels = self.tunnels(&interface)?;
+        match Clearing::try_from(what) {
+            Ok(Clearing::Shortcuts) => {
+                let what = match prefix.as_str() {
+                    "" => Clear::Shortcuts,
+                    text => Clear::Shortcut(match text.parse::<IpNet>() {
+                        Ok(prefix) => prefix.network(),
+                        Err(_) => parse("prefix", text)?,
+                    }),
+                };
+                for tunnel in tunnels {
+                    reply.shortcuts = reply.shortcuts.saturating_add(count(tunnel.clear(what).await));
+                }
+            }
+            Ok(Clearing::Sessions) => {
+                for tunnel in tunnels {
+                    reply.sessions = reply.sessions.saturating_add(count(tunnel.clear_sessions(&peer).await));
+                }
+            }
+            Ok(Clearing::Registrations) => {
+                for tunnel in tunnels {
+                    let forgotten = count(tunnel.clear_registrations(&peer).await);
+                    reply.registrations = reply.registrations.saturating_add(forgotten);
+                }
+            }
+            Err(_) => return Err(Status::invalid_argument("this agent knows nothing of that kind to clear")),
         }
-        Ok(Response::new(ClearReply { shortcuts }))
+        Ok(Response::new(reply))
     }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// Follows a broadcast for as long as the client listens. A client that is too slow misses some, and goes on.

@@ -144,14 +144,14 @@ spec:
     }
 
     #[test]
-    fn encryption_is_refused_by_name_and_nothing_runs() {
+    fn encryption_without_a_key_is_refused_and_nothing_runs() {
         let folder = tempfile::tempdir().unwrap();
-        let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: psk}\nstringData: {psk: x}\n";
+        let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: psk}\nstringData: {psk: ''}\n";
         let encrypted = "{authentication: {preSharedKey: {secret: psk}}}";
         let text = SPOKE.replace("{mode: None}", encrypted) + secret;
         fs::write(folder.path().join("site.yaml"), text).unwrap();
         let errors = load(folder.path(), "a-1", 1).unwrap_err();
-        assert!(errors.iter().any(|e| e.contains("Encrypted is not available")), "{errors:?}");
+        assert!(errors.iter().any(|e| e.contains("the pre-shared key is empty")), "{errors:?}");
     }
 
     #[test]

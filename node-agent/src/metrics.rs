@@ -3,6 +3,7 @@
 use crate::agent::Shared;
 use crate::control::Snapshot;
 use crate::routing::Origin;
+use crate::sessions;
 use dmvpn::view::{Role, ShortcutState};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -136,6 +137,25 @@ struct Message {
     r#type: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    interface: String,
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Suite {
+    interface: String,
+    suite: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Rekey {
+    interface: String,
+    of: &'static str,
+}
+
 #[derive(Default)]
 struct Families {
     up: Family<Interface, Gauge>,
@@ -155,6 +175,12 @@ struct Families {
     nhrp_drops: Family<Drop, Counter>,
     drops: Family<Drop, Counter>,
     datapath_events: Family<Drop, Counter>,
+    encrypted: Family<Interface, Gauge>,
+    keys_exported: Family<Interface, Gauge>,
+    sessions: Family<Interface, Gauge>,
+    handshakes: Family<Outcome, Counter>,
+    rekeys: Family<Rekey, Counter>,
+    sas: Family<Suite, Gauge>,
     bytes_sent: Family<Interface, Counter>,
     bytes_received: Family<Interface, Counter>,
     packets_sent: Family<Interface, Counter>,
@@ -209,6 +235,7 @@ impl Families {
             }
         }
         self.add_nhrp(snapshot);
+        self.add_security(snapshot);
         for (name, value) in &snapshot.totals {
             let traffic = match name.as_str() {
                 "bytes_sent" => Some(&self.bytes_sent),
@@ -244,10 +271,50 @@ impl Families {
         }
     }
 
+    fn add_security(&self, snapshot: &Snapshot) {
+        let interface = || snapshot.config.interface().to_owned();
+        let set = |family: &Family<Interface, Gauge>, value: usize| {
+            family
+                .get_or_create(&Interface { interface: interface() })
+                .set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.encrypted, usize::from(snapshot.config.protection.is_some()));
+        if snapshot.config.protection.is_none() {
+            return;
+        }
+        set(&self.keys_exported, usize::from(snapshot.key_folder.is_some()));
+        set(&self.sessions, sessions::up(snapshot).count());
+        let handshakes = &snapshot.handshakes;
+        let count = |outcome, reason, n| {
+            let labels = Outcome { interface: interface(), outcome, reason };
+            self.handshakes.get_or_create(&labels).inc_by(n);
+        };
+        count("up", "", handshakes.up);
+        handshakes.failed.iter().for_each(|(reason, n)| count("failed", reason, *n));
+        handshakes.ended.iter().for_each(|(reason, n)| count("ended", reason, *n));
+        for (of, n) in [("ike", handshakes.rekeyed_ike), ("child", handshakes.rekeyed_child)] {
+            self.rekeys.get_or_create(&Rekey { interface: interface(), of }).inc_by(n);
+        }
+        for child in snapshot.sessions.iter().flat_map(|session| &session.children) {
+            let labels = Suite { interface: interface(), suite: child.suite.name() };
+            self.sas.get_or_create(&labels).inc();
+        }
+    }
+
     fn register(self, registry: &mut Registry) {
         registry.register("tunnel_up", "1 while a hub carries (a spoke) or serves (a hub)", self.up);
         registry.register("datapath_connected", "1 while the datapath answers", self.datapath);
         registry.register("peers", "Peers known", self.peers);
+        registry.register("encrypted", "1 if nothing leaves or enters in clear", self.encrypted);
+        registry.register("keys_exported", "1 while keys are written into files", self.keys_exported);
+        registry.register("ike_sessions", "IKE sessions that are up", self.sessions);
+        registry.register(
+            "ike_handshakes",
+            "Sessions that came up, ended, or came to nothing, by reason",
+            self.handshakes,
+        );
+        registry.register("rekeys", "SAs that were replaced", self.rekeys);
+        registry.register("sas", "Pairs of ESP SAs, by suite", self.sas);
         registry.register("registrations", "Registrations held (a hub)", self.registrations);
         registry.register("shortcuts", "Direct paths that carry", self.shortcuts);
         registry.register("nhrp_cache_entries", "Entries of the NHRP cache", self.cache);

@@ -3,6 +3,8 @@
 use crate::clock::millis_since;
 use crate::control::Snapshot;
 use crate::routing::Origin;
+use crate::security::Proof;
+use crate::sessions;
 use dataplane::messages::PeerCounters;
 use dmvpn::view::{HubView, PathView, PeerState, PeerView, Role, ShortcutState, ShortcutView, Way};
 use nhrp::EntryKind;
@@ -10,9 +12,6 @@ use packet::{Instant, PeerId};
 use rpc::agent;
 use std::fmt::Display;
 use std::time::Duration;
-
-/// What protects overlay packets; nothing, in this version.
-const PROTECTION: &str = "none";
 
 /// The tunnel as `status` shows it.
 #[must_use]
@@ -37,7 +36,7 @@ pub fn tunnel(snapshot: &Snapshot) -> agent::Tunnel {
         state: state(snapshot).into(),
         since_ms: millis_since(snapshot.now, snapshot.state_since),
         reason: reason(snapshot),
-        protection: PROTECTION.to_owned(),
+        protection: sessions::protection_of_tunnel(snapshot),
         nbma: if snapshot.underlay.is_some() { engine.nbma_address.to_string() } else { String::new() },
         udp_port: engine.udp_port.into(),
         mtu: engine.mtu.into(),
@@ -52,6 +51,14 @@ pub fn tunnel(snapshot: &Snapshot) -> agent::Tunnel {
         address_conflict: !snapshot.conflicts.is_empty(),
         datapath_connected: snapshot.datapath,
         static_routes: static_routes(snapshot),
+        encrypted: snapshot.config.protection.is_some(),
+        identity_unverified: !snapshot
+            .config
+            .protection
+            .as_ref()
+            .is_some_and(|p| p.proof == Proof::Certificates),
+        sessions: count(sessions::up(snapshot).count()),
+        warnings: sessions::warnings(snapshot),
     }
 }
 
@@ -201,8 +208,10 @@ fn peer(snapshot: &Snapshot, peer: &PeerView) -> agent::Peer {
         }
         .into(),
         identity: peer.identity.clone().unwrap_or_default(),
-        // Nobody proves anything without encryption.
-        identity_verified: false,
+        identity_verified: peer
+            .path
+            .and_then(|path| sessions::session(snapshot, path))
+            .is_some_and(sessions::is_verified),
         path: word(peer.path),
         nbma: word(peer.nbma_claimed),
         natted: peer.natted,
@@ -220,7 +229,7 @@ fn peer(snapshot: &Snapshot, peer: &PeerView) -> agent::Peer {
         },
         last_received_ms: 0,
         prefixes,
-        protection: PROTECTION.to_owned(),
+        protection: sessions::protection(snapshot, peer.path),
     }
 }
 

@@ -5,6 +5,7 @@ pub mod clear;
 pub mod diagnose;
 pub mod path;
 pub mod peers;
+pub mod sa;
 pub mod shortcuts;
 pub mod status;
 pub mod watch;

@@ -15,6 +15,7 @@ pub fn render(reply: &PeersReply) -> String {
         "PATH",
         "NAT",
         "STATE",
+        "SA",
         "RTT",
         "SINCE",
         "RX/TX",
@@ -23,21 +24,26 @@ pub fn render(reply: &PeersReply) -> String {
     for peer in &reply.peers {
         table.row([
             peer.interface.clone(),
-            peer.identity.clone(),
+            if peer.identity.is_empty() || peer.identity_verified {
+                peer.identity.clone()
+            } else {
+                format!("{} (?)", peer.identity)
+            },
             peer.tunnel_addresses.join(","),
             kind(peer).to_owned(),
             if peer.path.is_empty() { "by hub".to_owned() } else { peer.path.clone() },
             if peer.natted { "yes".to_owned() } else { "no".to_owned() },
             peer.state.clone(),
+            peer.protection.clone(),
             round_trip(peer.rtt_us),
             span(peer.since_ms),
             traffic(peer.traffic.as_ref()),
             peer.group.clone(),
         ]);
     }
-    let mut text = table.without_constant(&["INTERFACE", "GROUP"]).render("no peers");
+    let mut text = table.without_constant(&["INTERFACE", "SA", "GROUP"]).render("no peers");
     if reply.peers.iter().any(|peer| !peer.identity.is_empty() && !peer.identity_verified) {
-        text.push_str("\nNames are what peers say of themselves; without encryption and certificates nobody proves theirs.\n");
+        text.push_str("\n(?) is what a peer says of itself; without encryption and certificates nobody proves a name.\n");
     }
     text
 }

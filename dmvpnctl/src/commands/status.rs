@@ -79,7 +79,13 @@ fn details(text: &mut String, tunnel: &Tunnel) {
     if tunnel.role == i32::from(Role::Hub) {
         let _ = write!(line, ", {}", count(tunnel.registrations, "registration"));
     }
-    let _ = writeln!(text, "{line}, {}", count(tunnel.shortcuts, "shortcut"));
+    let _ = write!(line, ", {}", count(tunnel.shortcuts, "shortcut"));
+    let protection = match (tunnel.encrypted, tunnel.identity_unverified) {
+        (false, _) => "not encrypted".to_owned(),
+        (true, false) => count(tunnel.sessions, "session"),
+        (true, true) => format!("{}, identities unverified", count(tunnel.sessions, "session")),
+    };
+    let _ = writeln!(text, "{line}; {protection}");
     if tunnel.state != i32::from(TunnelState::Up) && !tunnel.reason.is_empty() {
         let _ = writeln!(text, "  {}: {}", state(tunnel).to_lowercase(), tunnel.reason);
     }
@@ -89,6 +95,9 @@ fn details(text: &mut String, tunnel: &Tunnel) {
             text,
             "  another identity holds {addresses}: give this node another tunnel address, or end the other"
         );
+    }
+    for warning in &tunnel.warnings {
+        let _ = writeln!(text, "  WARNING: {warning}");
     }
     if !tunnel.datapath_connected {
         let _ = writeln!(text, "  the datapath does not answer: look at the agent's log");

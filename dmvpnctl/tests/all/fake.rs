@@ -69,6 +69,10 @@ impl Agent for Service {
         Err(Status::unimplemented("unknown method"))
     }
 
+    async fn sas(&self, _: Request<SasRequest>) -> Answer<SasReply> {
+        Ok(Response::new(replies::sas()))
+    }
+
     async fn path(&self, request: Request<PathRequest>) -> Answer<PathReply> {
         self.note(request.get_ref());
         Ok(Response::new(replies::path()))
@@ -90,6 +94,7 @@ impl Agent for Service {
         if request.get_ref().interface == "dmvpn9" {
             return Err(Status::not_found("no tunnel dmvpn9: this node has dmvpn0"));
         }
-        Ok(Response::new(ClearReply { shortcuts: 3 }))
+        self.note(request.get_ref());
+        Ok(Response::new(ClearReply { shortcuts: 3, sessions: 1, registrations: 0 }))
     }
 }

@@ -98,8 +98,23 @@ fn nothing_is_said_in_words() {
 }
 
 #[test]
+fn sessions_and_their_sas() {
+    golden("sa.txt", &commands::sa::render(&replies::sas()));
+    assert_eq!(commands::sa::render(&SasReply::default()), "no sessions\n");
+}
+
+#[test]
 fn clearing_counts() {
-    for (shortcuts, words) in [(0, "no shortcuts"), (1, "1 shortcut given"), (2, "2 shortcuts given")] {
-        assert!(commands::clear::render(&ClearReply { shortcuts }).starts_with(words));
+    for (number, words) in [(0, "no shortcuts"), (1, "1 shortcut given"), (2, "2 shortcuts given")] {
+        let reply = ClearReply { shortcuts: number, ..ClearReply::default() };
+        assert!(commands::clear::shortcuts(&reply).starts_with(words));
+    }
+    for (number, words) in [(0, "no such session"), (1, "1 session ended"), (2, "2 sessions ended")] {
+        let reply = ClearReply { sessions: number, ..ClearReply::default() };
+        assert!(commands::clear::sessions(&reply).starts_with(words));
+    }
+    for (number, words) in [(0, "no such registration"), (1, "1 registration f"), (2, "2 registrations f")] {
+        let reply = ClearReply { registrations: number, ..ClearReply::default() };
+        assert!(commands::clear::registrations(&reply).starts_with(words));
     }
 }

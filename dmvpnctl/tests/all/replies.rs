@@ -33,13 +33,17 @@ pub(crate) fn status() -> StatusReply {
         identity: "a-1.branch.example.com".into(),
         state: TunnelState::Up.into(),
         since_ms: 352_800_000,
-        protection: "none".into(),
+        protection: "aes128gcm16, rekeyed 12m ago".into(),
+        encrypted: true,
+        identity_unverified: true,
+        sessions: 2,
+        warnings: vec!["the keys of every SA are written to /run/kube-dmvpn/keys/dmvpn0".into()],
         nbma: "192.168.1.7".into(),
-        udp_port: 4754,
+        udp_port: 4500,
         mtu: 1400,
         observed: "198.51.100.7:31337".into(),
         hubs: vec![
-            hub("198.51.100.1", "hq-1", "198.51.100.1:4754", true, ""),
+            hub("198.51.100.1", "hq-1", "198.51.100.1:4500", true, ""),
             hub(
                 "hub2.example.com",
                 "",
@@ -110,6 +114,42 @@ pub(crate) fn status() -> StatusReply {
     }
 }
 
+pub(crate) fn sas() -> SasReply {
+    let sa = |lane: u32, replayed: u64| Sa {
+        suite: "aes128gcm16".into(),
+        esn: lane == 1,
+        inbound_spi: format!("c0ffee0{lane}"),
+        outbound_spi: format!("0badcaf{lane}"),
+        lane,
+        age_ms: 720_000,
+        rekey_in_ms: 2_700_000,
+        traffic: traffic(1_234_567_890, 834_000_000),
+        replayed,
+        ..Sa::default()
+    };
+    let session = |identity: &str, path: &str, state: &str, sas: Vec<Sa>| Session {
+        interface: "dmvpn0".into(),
+        identity: identity.into(),
+        verified: true,
+        path: path.into(),
+        state: state.into(),
+        ike: "aes256gcm16-prfsha384-x25519".into(),
+        sas,
+        ..Session::default()
+    };
+    SasReply {
+        sessions: vec![
+            session("hq-1.hq.example.com", "198.51.100.1:4500", "Established", vec![sa(0, 0), sa(1, 3)]),
+            Session {
+                verified: false,
+                peer_behind_nat: true,
+                ..session("b-2", "203.0.113.9:31337", "Established", vec![sa(0, 0)])
+            },
+            Session { ike: String::new(), ..session("", "203.0.113.77 (gre)", "ExpectInit", vec![]) },
+        ],
+    }
+}
+
 pub(crate) fn peers() -> PeersReply {
     PeersReply {
         peers: vec![
@@ -118,7 +158,9 @@ pub(crate) fn peers() -> PeersReply {
                 tunnel_addresses: vec!["10.200.0.1".into()],
                 kind: PeerKind::Hub.into(),
                 identity: "hq-1".into(),
-                path: "198.51.100.1:4754".into(),
+                identity_verified: true,
+                protection: "aes128gcm16".into(),
+                path: "198.51.100.1:4500".into(),
                 rtt_us: 60_100,
                 since_ms: 352_800_000,
                 ours: true,

@@ -30,6 +30,9 @@ async fn commands_ask_and_show() {
     assert!(text(&fake, &["peers", "-i", "dmvpn0"]).await.contains("203.0.113.9:4500"));
     assert!(text(&fake, &["cache"]).await.contains("registered"));
     assert!(text(&fake, &["clear", "10.2.3.0/24"]).await.starts_with("3 shortcuts"));
+    assert!(text(&fake, &["clear", "sa", "b-2"]).await.starts_with("1 session ended"));
+    assert!(text(&fake, &["clear", "registrations"]).await.starts_with("no such registration"));
+    assert!(text(&fake, &["sa"]).await.contains("c0ffee00"));
     assert!(text(&fake, &["path", "10.2.3.4"]).await.contains("via shortcut b-2"));
     assert!(text(&fake, &["path", "10.1.0.1", "10.2.3.4"]).await.contains("via shortcut b-2"));
     let asked = fake.asked.lock().unwrap().join("\n");

@@ -89,7 +89,7 @@ impl Ask {
 
     /// Gives up shortcuts, all of them with an empty prefix.
     pub fn clear(&self, prefix: &str) -> Result<u32> {
-        let request = || ClearRequest { interface: String::new(), prefix: prefix.to_owned() };
+        let request = || ClearRequest { prefix: prefix.to_owned(), ..ClearRequest::default() };
         Ok(self.call(async |mut c| c.clear(request()).await)?.shortcuts)
     }
 

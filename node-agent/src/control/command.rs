@@ -19,6 +19,10 @@ pub enum Command {
     Explain(IpAddr, oneshot::Sender<Option<PathView>>),
     /// Clear something. Answered by the number of shortcuts that went.
     Clear(Clear, oneshot::Sender<usize>),
+    /// End IKE sessions: of a peer by identity, tunnel address or path; empty: all. Answered by how many.
+    ClearSessions(String, oneshot::Sender<usize>),
+    /// (Hub) forget registrations: of a peer by identity or tunnel address; empty: all. Answered by how many.
+    ClearRegistrations(String, oneshot::Sender<usize>),
     /// The last events.
     History(usize, oneshot::Sender<Vec<rpc::agent::Event>>),
     /// Somebody began or ended to receive captured packets.
@@ -74,6 +78,16 @@ impl Handle {
     /// Clears. Returns how many shortcuts went.
     pub async fn clear(&self, what: Clear) -> usize {
         self.ask(|reply| Command::Clear(what, reply)).await.unwrap_or(0)
+    }
+
+    /// Ends IKE sessions of a peer, or all. Returns how many.
+    pub async fn clear_sessions(&self, peer: &str) -> usize {
+        self.ask(|reply| Command::ClearSessions(peer.to_owned(), reply)).await.unwrap_or(0)
+    }
+
+    /// Forgets registrations of a peer, or all. Returns how many.
+    pub async fn clear_registrations(&self, peer: &str) -> usize {
+        self.ask(|reply| Command::ClearRegistrations(peer.to_owned(), reply)).await.unwrap_or(0)
     }
 
     /// The last `count` events, oldest first.

@@ -38,6 +38,7 @@ impl Control {
         for step in standing::refill(engine.standing(), &attachment.peers) {
             self.executor.push(step);
         }
+        self.ask_for_sas();
         self.follow_captures();
         self.due.hairpin = now();
     }
@@ -64,14 +65,15 @@ impl Control {
 
     /// Takes everything out of the engine and has it done.
     pub(super) fn drain(&mut self) {
-        let Some(engine) = &mut self.engine else { return };
         let mut steps = Vec::new();
         let mut lasting = false;
-        while let Some(action) = engine.poll_action() {
+        while let Some(action) = self.engine.as_mut().and_then(Tunnel::poll_action) {
+            self.export_keys(&action);
             let step = standing::step(action);
             lasting |= !matches!(step, Step::Datapath(Request::Transmit { .. }));
             steps.push(step);
         }
+        let Some(engine) = &mut self.engine else { return };
         self.request_ids.used(engine.request_id());
         let mut events = Vec::new();
         while let Some(event) = engine.poll_event() {
@@ -105,6 +107,10 @@ impl Control {
     }
 
     pub(super) fn on_event(&mut self, event: Event) {
+        if self.export_ike_keys(&event) {
+            return;
+        }
+        self.handshakes.note(now(), &event);
         self.events.engine(&event);
         let identity = |address| self.engine.as_ref().and_then(|e| e.identity_of(address)).map(str::to_owned);
         let tell = match event {

@@ -2,7 +2,7 @@
 
 use super::{Control, Datapath, RETRY, connect};
 use crate::clock::now;
-use crate::datapath::{self, Connection, Message};
+use crate::datapath::{self, Attachment, Connection, Message};
 use crate::executor::Step;
 use dataplane::messages::{ReceivedKind, Request};
 use dmvpn::{Activity, Input};
@@ -27,12 +27,22 @@ impl Control {
             self.fail(format!("cannot write the state directory: {error}"));
         }
         let known = connection.attachment.settings.clone();
+        let protected =
+            known.as_ref().is_some_and(|known| known.encrypted == self.config.protection.is_some());
         self.datapath = Datapath::Connected(connection.messages);
         self.attachment = Some(connection.attachment);
         self.settings = known;
         self.hairpin.clear();
         self.capturing = false;
+        self.expected_sas = None;
         self.executor.push(Step::Attach(Some(connection.sender)));
+        if self.settings.is_some() && !protected {
+            // Encryption was switched on or off while no agent ran. The datapath makes no tunnel weaker while it
+            // lives, and what is remembered of the one before is of no use.
+            self.executor.push(Step::Datapath(Request::Remove { delete_interface: false }));
+            self.settings = None;
+            self.attachment = Some(Attachment::default());
+        }
         self.configure();
     }
 
@@ -81,7 +91,7 @@ impl Control {
             Message::UnknownSpi { path, spi } => Input::UnknownSpi { path, spi },
             Message::SaLimit { path, spi } => Input::SaLimit { path, spi },
             Message::SaMoved { spi, path } => Input::SaMoved { spi, path },
-            Message::Sas(_) => return,
+            Message::Sas(sas) => return self.on_sas(sas),
             Message::PathMtu { path, mtu } => {
                 return tracing::info!(interface = self.config.interface(), %path, mtu, "path MTU discovered");
             }

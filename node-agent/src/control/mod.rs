@@ -11,15 +11,20 @@
 mod checkpoint;
 mod command;
 mod engine;
+mod handshakes;
 mod link;
 mod requests;
 mod routes;
+mod security;
 mod snapshot;
 mod table;
 mod whereabouts;
 
 pub use command::{Command, Handle};
+pub use handshakes::{FailedHandshake, Handshakes};
 pub use snapshot::Snapshot;
+#[cfg(test)]
+pub(crate) use snapshot::for_tests as snapshot_for_tests;
 
 use crate::clock::now;
 use crate::config::{TunnelConfig, Underlay};
@@ -30,15 +35,17 @@ use crate::executor::{Executor, Interface, Report, Step};
 use crate::kernel::link::Link;
 use crate::kernel::monitor::{self, Change};
 use crate::kernel::{self, Kernel};
+use crate::keylog::KeyLog;
 use crate::rib::Rib;
 use crate::routing::{FromRouting, Origin, Routing, ToRouting, Wanted};
 use crate::state::{RequestIds, StateDir};
-use dataplane::messages::{HairpinRoute, PeerCounters, Request, TunnelSettings};
+use dataplane::messages::{HairpinRoute, PeerCounters, Request, SaCounters, TunnelSettings};
 use dmvpn::Tunnel;
 use packet::{Instant, PeerId};
 use rpc::agent::CapturedPacket;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -47,6 +54,8 @@ use tokio::task::JoinHandle;
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// The underlay address is looked at this often; changes of addresses and routes are seen at once.
 const UNDERLAY_INTERVAL: Duration = Duration::from_secs(30);
+/// The time of day is told this often.
+const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long to wait after something failed before it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a peer may take to answer our leave.
@@ -64,6 +73,8 @@ pub struct Parts {
     pub process: Process,
     /// What survives.
     pub state: StateDir,
+    /// Where exported keys go, in a folder below.
+    pub run_dir: PathBuf,
     /// Where events go.
     pub live: broadcast::Sender<rpc::agent::Event>,
     /// Where captured packets go.
@@ -111,6 +122,15 @@ pub struct Control {
     totals: BTreeMap<String, u64>,
     counters: BTreeMap<PeerId, PeerCounters>,
     waiting: Vec<oneshot::Sender<Snapshot>>,
+    /// What each SA has done: those we send by, and those we receive by.
+    sas: BTreeMap<(bool, u32), SaCounters>,
+    /// SAs that the engine knew when the datapath was asked for its own after it was connected.
+    expected_sas: Option<BTreeSet<(bool, u32)>>,
+    /// Handshakes that failed lately, by path and by who began.
+    handshakes: Handshakes,
+    keylog: Option<KeyLog>,
+    /// How far the time of day was ahead of the machine's clock when it was told.
+    clock_offset: Duration,
     conflicts: BTreeMap<String, IpAddr>,
     unresolved: BTreeMap<String, String>,
     failures: VecDeque<(Instant, String)>,
@@ -135,13 +155,21 @@ struct Due {
     inspection: Instant,
     repair: Instant,
     snapshot: Instant,
+    wall_clock: Instant,
 }
 
 impl Due {
     fn next(&self) -> Instant {
-        [self.hairpin, self.underlay, self.routes, self.inspection, self.repair, self.snapshot]
-            .into_iter()
-            .fold(Instant::NEVER, Instant::min)
+        let moments = [
+            self.hairpin,
+            self.underlay,
+            self.routes,
+            self.inspection,
+            self.repair,
+            self.snapshot,
+            self.wall_clock,
+        ];
+        moments.into_iter().fold(Instant::NEVER, Instant::min)
     }
 }
 
@@ -200,10 +228,16 @@ impl Control {
                 inspection: Instant::NEVER,
                 repair: Instant::NEVER,
                 snapshot: Instant::NEVER,
+                wall_clock: Instant::NEVER,
             },
             totals: BTreeMap::new(),
             counters: BTreeMap::new(),
             waiting: Vec::new(),
+            sas: BTreeMap::new(),
+            expected_sas: None,
+            handshakes: Handshakes::default(),
+            keylog: None,
+            clock_offset: Duration::ZERO,
             conflicts: BTreeMap::new(),
             unresolved: BTreeMap::new(),
             failures: VecDeque::new(),
@@ -224,6 +258,7 @@ impl Control {
         mut commands: mpsc::Receiver<Command>,
     ) {
         self.underlay = self.find_underlay().await;
+        self.judge_security();
         loop {
             let timer = sleep_until(self.next_timer());
             let wake = tokio::select! {
@@ -304,6 +339,7 @@ impl Control {
         if self.due.snapshot <= now {
             self.answer_snapshots();
         }
+        self.tell_time();
     }
 
     /// Leaves in good order. With `deregister`, hubs and peers are told, and the datapath lets go of the tunnel; the

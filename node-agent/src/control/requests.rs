@@ -8,7 +8,8 @@ use crate::executor::Step;
 use crate::routing::Origin;
 use crate::standing;
 use dataplane::messages::Request;
-use dmvpn::Tunnel;
+use dmvpn::view::Role;
+use dmvpn::{Clear, Tunnel};
 use ipnet::IpNet;
 use packet::Instant;
 use rpc::agent::Severity;
@@ -29,6 +30,10 @@ impl Control {
             Command::Snapshot(reply) => {
                 self.waiting.push(reply);
                 if self.datapath.is_connected() {
+                    // Counters are answered last, and end the wait.
+                    if self.config.protection.is_some() {
+                        self.executor.push(Step::Datapath(Request::GetSas));
+                    }
                     self.executor.push(Step::Datapath(Request::GetCounters));
                     self.due.snapshot = self.due.snapshot.min(now() + Duration::from_millis(300));
                 } else {
@@ -48,15 +53,48 @@ impl Control {
                 let after = self.engine.as_ref().map_or(0, |e| e.shortcuts().len());
                 let _ = reply.send(before.saturating_sub(after));
             }
+            Command::ClearSessions(peer, reply) => {
+                let cleared = self.clear_sessions(&peer);
+                self.drain();
+                let _ = reply.send(cleared);
+            }
+            Command::ClearRegistrations(peer, reply) => {
+                let cleared = self.clear_registrations(&peer);
+                self.drain();
+                let _ = reply.send(cleared);
+            }
             Command::History(count, reply) => drop(reply.send(self.events.last(count))),
             Command::FollowCaptures => self.follow_captures(),
             Command::Shutdown { done, .. } => drop(done.send(())),
         }
     }
 
-    pub(super) async fn reconfigure(&mut self, config: TunnelConfig) {
+    /// Forgets the registrations of a peer, or all.
+    fn clear_registrations(&mut self, peer: &str) -> usize {
+        let Some(engine) = &mut self.engine else { return 0 };
+        let registered = engine.peers().into_iter().filter(|p| p.role == Role::Registered);
+        let addresses: Vec<IpAddr> = registered
+            .filter(|p| {
+                let named =
+                    p.identity.as_deref() == Some(peer) || p.addresses.iter().any(|a| a.to_string() == peer);
+                peer.is_empty() || named
+            })
+            .flat_map(|p| p.addresses)
+            .collect();
+        for address in &addresses {
+            engine.clear(now(), Clear::Registration(*address));
+        }
+        self.checkpoint.touch();
+        addresses.len()
+    }
+
+    pub(super) async fn reconfigure(&mut self, mut config: TunnelConfig) {
         if config == self.config {
             return;
+        }
+        let secured = config.protection != self.config.protection;
+        if let (Some(new), Some(old)) = (&mut config.protection, &self.config.protection) {
+            new.keep_credentials(old);
         }
         let old = std::mem::replace(&mut self.config, config);
         self.underlay = self.find_underlay().await.or(self.underlay);
@@ -81,6 +119,9 @@ impl Control {
         }
         self.reconfigure_bgp(&old);
         self.due.hairpin = now();
+        if secured {
+            self.judge_security();
+        }
         self.events.agent(Severity::Normal, "Reconfigured", "a new configuration is in force");
     }
 
@@ -111,6 +152,10 @@ impl Control {
             shortcuts: self.engine.as_ref().map(Tunnel::shortcuts).unwrap_or_default(),
             cache: self.engine.as_ref().map(Tunnel::cache).unwrap_or_default(),
             nhrp: self.engine.as_ref().map(|e| e.nhrp_counters().clone()).unwrap_or_default(),
+            sessions: self.sessions(),
+            sas: self.sas.clone(),
+            handshakes: self.handshakes.clone(),
+            key_folder: self.keylog.as_ref().map(|log| log.folder().to_owned()),
             totals: self.totals.clone(),
             counters: self.counters.clone(),
             conflicts: self.conflicts.clone(),

@@ -1,15 +1,17 @@
 //! What a tunnel is like at one moment: plain data that the API, the metrics and `diagnose` are made from.
 
+use super::Handshakes;
 use crate::config::{TunnelConfig, Underlay};
 use crate::kernel::link::Link;
 use crate::routing::Origin;
-use dataplane::messages::PeerCounters;
+use dataplane::messages::{PeerCounters, SaCounters};
 use dmvpn::CacheEntry;
 use dmvpn::view::{HubView, PeerView, ShortcutView};
 use ipnet::IpNet;
 use packet::{Instant, PeerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// A tunnel at one moment.
 #[derive(Clone, Debug)]
@@ -34,6 +36,14 @@ pub struct Snapshot {
     pub cache: Vec<CacheEntry>,
     /// NHRP messages and drops.
     pub nhrp: dmvpn::NhrpCounters,
+    /// IKE sessions.
+    pub sessions: Vec<ikev2::SessionView>,
+    /// What each SA has done: by whether we send by it, and its SPI.
+    pub sas: BTreeMap<(bool, u32), SaCounters>,
+    /// Sessions that failed or ended lately.
+    pub handshakes: Handshakes,
+    /// Where keys are exported to, if they are.
+    pub key_folder: Option<PathBuf>,
     /// Counters of the datapath, by name.
     pub totals: BTreeMap<String, u64>,
     /// Counters of the datapath, by peer.
@@ -54,4 +64,52 @@ pub struct Snapshot {
     pub state_since: Instant,
     /// Is it up?
     pub up: bool,
+}
+
+/// A tunnel with a pre-shared key that has just started.
+#[cfg(test)]
+pub(crate) fn for_tests() -> Snapshot {
+    let text = "apiVersion: v1
+kind: Secret
+metadata: {name: psk}
+stringData: {psk: thirty-two octets of random text}
+---
+apiVersion: kube-dmvpn.io/v1alpha1
+kind: DmvpnSpoke
+metadata: {name: site}
+spec:
+  tunnel: {network: 10.200.0.0/16, addresses: 10.200.16.1/32}
+  security: {authentication: {preSharedKey: {secret: psk}}}
+  hubs: [{address: 198.51.100.1}]
+";
+    let manifests = crds::manifest::read_text("site.yaml", text).unwrap();
+    let spec = plan::standalone(&manifests, &plan::NodeFacts::named("a-1")).unwrap();
+    let config = TunnelConfig::parse(&spec.tunnels[0], &manifests.secrets, 1).unwrap();
+    let now = Instant::ZERO + std::time::Duration::from_secs(3600);
+    Snapshot {
+        now,
+        config,
+        underlay: Some(Underlay { address: "192.0.2.1".parse().unwrap(), mtu: 1500 }),
+        datapath: true,
+        link: None,
+        peers: Vec::new(),
+        hubs: Vec::new(),
+        shortcuts: Vec::new(),
+        cache: Vec::new(),
+        nhrp: Default::default(),
+        sessions: Vec::new(),
+        sas: BTreeMap::new(),
+        handshakes: Handshakes::default(),
+        key_folder: None,
+        totals: BTreeMap::new(),
+        counters: BTreeMap::new(),
+        conflicts: BTreeMap::new(),
+        unresolved: BTreeMap::new(),
+        routes: Vec::new(),
+        bgp: Vec::new(),
+        recursive: BTreeSet::new(),
+        failures: Vec::new(),
+        state_since: now,
+        up: true,
+    }
 }

@@ -1,6 +1,6 @@
 //! The tunnel itself: datapath, underlay, hubs, routes, MTU.
 
-use super::{fail, ok, warn};
+use super::{fail, named, ok, warn};
 use crate::control::Snapshot;
 use crate::routing::Origin;
 use dmvpn::Resting;
@@ -17,10 +17,6 @@ pub(super) fn checks(snapshot: &Snapshot) -> Vec<Check> {
     checks.extend(shortcuts(snapshot));
     checks.extend(drops(snapshot));
     checks
-}
-
-fn named(snapshot: &Snapshot, what: &str) -> String {
-    format!("{} {what}", snapshot.config.interface())
 }
 
 fn datapath(snapshot: &Snapshot) -> Check {
@@ -88,6 +84,15 @@ fn hubs(snapshot: &Snapshot) -> Vec<Check> {
                 hub.reason.clone().unwrap_or_default(),
                 "the hub answers: its event RegistrationDenied says what its admission, or its room, lacks",
             ),
+            (false, _) if snapshot.config.protection.is_some() => fail(
+                name,
+                hub.reason.clone().unwrap_or_else(|| "not answered yet".to_owned()),
+                format!(
+                    "see the handshake's check below, if there is one; else let UDP port {port} pass in both directions \
+                     (and UDP port 500 and IP protocol 50, if the hub is a foreign router); the GRE key and the NHRP \
+                     authentication must be the same on both"
+                ),
+            ),
             (false, _) => fail(
                 name,
                 hub.reason.clone().unwrap_or_else(|| "not answered yet".to_owned()),
@@ -151,9 +156,9 @@ fn routes(snapshot: &Snapshot) -> Vec<Check> {
 fn mtu(snapshot: &Snapshot) -> Option<Check> {
     let underlay = snapshot.underlay?;
     let inner = snapshot.config.mtu(Some(underlay));
-    let largest = u32::from(inner) + u32::from(snapshot.config.overhead(Some(underlay)));
+    let largest = snapshot.config.outer(inner, Some(underlay));
     let name = named(snapshot, "MTU");
-    Some(if largest <= u32::from(underlay.mtu) {
+    Some(if largest <= underlay.mtu {
         ok(name, format!("{inner} inside {}", underlay.mtu))
     } else {
         warn(

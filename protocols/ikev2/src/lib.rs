@@ -19,6 +19,6 @@ pub use config::Config;
 pub use credentials::{
     AuthMethod, Authentication, CertificateError, Credentials, HashAlgorithm, Identification,
 };
-pub use event::{Address, Event, Failure, LocalPort, SessionView, Transmit, TransmitKind};
+pub use event::{Address, ChildView, Event, Failure, LocalPort, SessionView, Transmit, TransmitKind};
 pub use malformed::{Malformed, TooLong};
 pub use message::{Header, Message};

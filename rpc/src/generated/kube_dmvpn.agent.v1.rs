@@ -65,7 +65,7 @@ pub struct Tunnel {
     /// Why it is in this state, in a person's words.
     #[prost(string, tag = "10")]
     pub reason: ::prost::alloc::string::String,
-    /// "none", or the name of the ESP suite.
+    /// "none", or the ESP suite of the hub that carries and its age ("aes128gcm16, rekeyed 12m ago").
     #[prost(string, tag = "11")]
     pub protection: ::prost::alloc::string::String,
     /// Underlay address others reach this node by.
@@ -107,6 +107,18 @@ pub struct Tunnel {
     pub datapath_connected: bool,
     #[prost(message, repeated, tag = "25")]
     pub static_routes: ::prost::alloc::vec::Vec<StaticRoute>,
+    /// Does nothing leave or enter in clear?
+    #[prost(bool, tag = "26")]
+    pub encrypted: bool,
+    /// Peers are believed by a key that all share: their names are what they say.
+    #[prost(bool, tag = "27")]
+    pub identity_unverified: bool,
+    /// IKE sessions that are up.
+    #[prost(uint32, tag = "28")]
+    pub sessions: u32,
+    /// What should be changed about its security (a weak key, keys that are exported).
+    #[prost(string, repeated, tag = "29")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -337,6 +349,109 @@ pub struct Shortcut {
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SasRequest {
+    #[prost(string, tag = "1")]
+    pub interface: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SasReply {
+    #[prost(message, repeated, tag = "1")]
+    pub sessions: ::prost::alloc::vec::Vec<Session>,
+}
+/// An IKE session with a peer at one path.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Session {
+    #[prost(string, tag = "1")]
+    pub interface: ::prost::alloc::string::String,
+    /// Who is there, once authenticated.
+    #[prost(string, tag = "2")]
+    pub identity: ::prost::alloc::string::String,
+    /// Proven by a certificate?
+    #[prost(bool, tag = "3")]
+    pub verified: bool,
+    /// What it called itself in IKE (ID payload), when that is not its identity.
+    #[prost(string, tag = "4")]
+    pub remote_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub path: ::prost::alloc::string::String,
+    /// Its tunnel addresses, as far as known.
+    #[prost(string, repeated, tag = "6")]
+    pub tunnel_addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Did this node begin?
+    #[prost(bool, tag = "7")]
+    pub initiator: bool,
+    /// What it is doing: "Established", ...
+    #[prost(string, tag = "8")]
+    pub state: ::prost::alloc::string::String,
+    /// IKE proposal by name.
+    #[prost(string, tag = "9")]
+    pub ike: ::prost::alloc::string::String,
+    /// SPIs of the IKE SA, hexadecimal: initiator's, responder's.
+    #[prost(string, tag = "10")]
+    pub initiator_spi: ::prost::alloc::string::String,
+    #[prost(string, tag = "11")]
+    pub responder_spi: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "12")]
+    pub established_ms: u64,
+    /// Since the IKE SA was last rekeyed; 0: never.
+    #[prost(uint64, tag = "13")]
+    pub rekeyed_ms: u64,
+    #[prost(bool, tag = "14")]
+    pub peer_behind_nat: bool,
+    #[prost(bool, tag = "15")]
+    pub we_behind_nat: bool,
+    #[prost(message, repeated, tag = "16")]
+    pub sas: ::prost::alloc::vec::Vec<Sa>,
+    /// SHA-256 of the peer's certificate, hexadecimal.
+    #[prost(string, tag = "17")]
+    pub certificate: ::prost::alloc::string::String,
+    /// Last second of its validity, seconds since the Unix epoch; 0: no certificate.
+    #[prost(uint64, tag = "18")]
+    pub not_after: u64,
+    /// What its certificate lets it claim, with what admission leaves of it: tunnel addresses and prefixes.
+    #[prost(string, repeated, tag = "19")]
+    pub claims: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A pair of ESP SAs: what this node receives by, and what it sends by.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sa {
+    /// "aes128gcm16", ...
+    #[prost(string, tag = "1")]
+    pub suite: ::prost::alloc::string::String,
+    /// 64-bit sequence numbers?
+    #[prost(bool, tag = "2")]
+    pub esn: bool,
+    /// SPIs, hexadecimal.
+    #[prost(string, tag = "3")]
+    pub inbound_spi: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub outbound_spi: ::prost::alloc::string::String,
+    /// The worker that owns it.
+    #[prost(uint32, tag = "5")]
+    pub lane: u32,
+    #[prost(uint64, tag = "6")]
+    pub age_ms: u64,
+    /// Until it is replaced.
+    #[prost(uint64, tag = "7")]
+    pub rekey_in_ms: u64,
+    #[prost(message, optional, tag = "8")]
+    pub traffic: ::core::option::Option<Traffic>,
+    /// Dropped: seen before, or too old; not authentic.
+    #[prost(uint64, tag = "9")]
+    pub replayed: u64,
+    #[prost(uint64, tag = "10")]
+    pub forged: u64,
+    /// Sequence numbers: the highest received, the last sent.
+    #[prost(uint64, tag = "11")]
+    pub received_sequence: u64,
+    #[prost(uint64, tag = "12")]
+    pub sent_sequence: u64,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PathRequest {
     /// Source address; empty: this node.
     #[prost(string, tag = "1")]
@@ -466,6 +581,11 @@ pub struct ClearRequest {
     /// Only what concerns this address or prefix; empty: all.
     #[prost(string, tag = "2")]
     pub prefix: ::prost::alloc::string::String,
+    #[prost(enumeration = "Clearing", tag = "3")]
+    pub what: i32,
+    /// (Sessions, registrations) only this peer: identity, tunnel address or path; empty: all.
+    #[prost(string, tag = "4")]
+    pub peer: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -473,6 +593,12 @@ pub struct ClearReply {
     /// How many shortcuts were given up.
     #[prost(uint32, tag = "1")]
     pub shortcuts: u32,
+    /// How many sessions were ended.
+    #[prost(uint32, tag = "2")]
+    pub sessions: u32,
+    /// How many registrations were forgotten.
+    #[prost(uint32, tag = "3")]
+    pub registrations: u32,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -639,6 +765,39 @@ impl Verdict {
             "VERDICT_OK" => Some(Self::Ok),
             "VERDICT_WARN" => Some(Self::Warn),
             "VERDICT_FAIL" => Some(Self::Fail),
+            _ => None,
+        }
+    }
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Clearing {
+    /// Shortcuts and learnt answers.
+    Shortcuts = 0,
+    /// IKE sessions with their SAs; they are made anew when they are needed.
+    Sessions = 1,
+    /// (Hub) registrations; spokes register again.
+    Registrations = 2,
+}
+impl Clearing {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Shortcuts => "CLEARING_SHORTCUTS",
+            Self::Sessions => "CLEARING_SESSIONS",
+            Self::Registrations => "CLEARING_REGISTRATIONS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLEARING_SHORTCUTS" => Some(Self::Shortcuts),
+            "CLEARING_SESSIONS" => Some(Self::Sessions),
+            "CLEARING_REGISTRATIONS" => Some(Self::Registrations),
             _ => None,
         }
     }
@@ -822,6 +981,28 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("kube_dmvpn.agent.v1.Agent", "Shortcuts"));
             self.inner.unary(req, path, codec).await
         }
+        /// IKE sessions and their SAs.
+        pub async fn sas(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SasRequest>,
+        ) -> std::result::Result<tonic::Response<super::SasReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/kube_dmvpn.agent.v1.Agent/Sas",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("kube_dmvpn.agent.v1.Agent", "Sas"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Which way a packet goes now, and why.
         pub async fn path(
             &mut self,
@@ -916,7 +1097,7 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("kube_dmvpn.agent.v1.Agent", "Capture"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Forget shortcuts and learnt answers; registrations stay.
+        /// Forget shortcuts and learnt answers, or sessions, or registrations.
         pub async fn clear(
             &mut self,
             request: impl tonic::IntoRequest<super::ClearRequest>,
@@ -973,6 +1154,11 @@ pub mod agent_server {
             &self,
             request: tonic::Request<super::ShortcutsRequest>,
         ) -> std::result::Result<tonic::Response<super::ShortcutsReply>, tonic::Status>;
+        /// IKE sessions and their SAs.
+        async fn sas(
+            &self,
+            request: tonic::Request<super::SasRequest>,
+        ) -> std::result::Result<tonic::Response<super::SasReply>, tonic::Status>;
         /// Which way a packet goes now, and why.
         async fn path(
             &self,
@@ -1005,7 +1191,7 @@ pub mod agent_server {
             &self,
             request: tonic::Request<super::CaptureRequest>,
         ) -> std::result::Result<tonic::Response<Self::CaptureStream>, tonic::Status>;
-        /// Forget shortcuts and learnt answers; registrations stay.
+        /// Forget shortcuts and learnt answers, or sessions, or registrations.
         async fn clear(
             &self,
             request: tonic::Request<super::ClearRequest>,
@@ -1244,6 +1430,49 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ShortcutsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/kube_dmvpn.agent.v1.Agent/Sas" => {
+                    #[allow(non_camel_case_types)]
+                    struct SasSvc<T: Agent>(pub Arc<T>);
+                    impl<T: Agent> tonic::server::UnaryService<super::SasRequest>
+                    for SasSvc<T> {
+                        type Response = super::SasReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SasRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::sas(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SasSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
