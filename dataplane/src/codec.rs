@@ -1,8 +1,11 @@
 //! Messages on a stream: a little-endian u32 of octets, and so many octets of postcard.
+//!
+//! There are keys in some of them, so that octets are wiped as soon as they are read.
 
 use crate::messages::MAX_MESSAGE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroize;
 
 /// Why a stream can't be read on.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +47,17 @@ pub struct Incoming {
 impl Incoming {
     /// More octets arrived.
     pub fn push(&mut self, octets: &[u8]) {
-        self.octets.drain(..self.taken);
+        let rest = self.octets.len() - self.taken;
+        if self.octets.capacity() < rest + octets.len() {
+            // Growing by itself would leave a copy behind.
+            let mut larger = Vec::with_capacity(2 * (rest + octets.len()));
+            larger.extend_from_slice(self.octets.get(self.taken..).unwrap_or_default());
+            std::mem::replace(&mut self.octets, larger).zeroize();
+        } else {
+            self.octets.copy_within(self.taken.., 0);
+            self.octets.get_mut(rest..).unwrap_or_default().zeroize();
+            self.octets.truncate(rest);
+        }
         self.taken = 0;
         self.octets.extend_from_slice(octets);
     }
@@ -62,8 +75,16 @@ impl Incoming {
         }
         let Some(message) = rest.get(..length) else { return Ok(None) };
         let message = postcard::from_bytes(message)?;
-        self.taken += 4 + length;
+        let end = self.taken + 4 + length;
+        self.octets.get_mut(self.taken..end).unwrap_or_default().zeroize();
+        self.taken = end;
         Ok(Some(message))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.octets.zeroize();
     }
 }
 
@@ -92,6 +113,20 @@ mod tests {
             }
             assert_eq!(received, sent);
         }
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_message_that_was_read() {
+        let secret = ToDatapath { number: 1, request: Request::StoreCheckpoint(vec![0xa5; 100]) };
+        let mut stream = Vec::new();
+        append(&mut stream, &secret).unwrap();
+        append(&mut stream, &secret).unwrap();
+        let mut incoming = Incoming::default();
+        for piece in stream.chunks(150) {
+            incoming.push(piece);
+            while incoming.take::<ToDatapath>().unwrap().is_some() {}
+        }
+        assert!(!incoming.octets.contains(&0xa5));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use zeroize::{Zeroize, Zeroizing};
 
 /// How often the agent is told which peers moved packets.
 const ACTIVITY: Duration = Duration::from_millis(100);
@@ -49,13 +50,13 @@ pub struct Server {
     ports: Ports,
 }
 
-/// Who has which UDP ports. Workers share a port (`SO_REUSEPORT`), so the kernel would let tunnels share one as well, and
+/// Who has which UDP ports, those for IKE among them. Workers share a port (`SO_REUSEPORT`), so the kernel would let tunnels share one as well, and
 /// each would get some of the other's packets.
 #[derive(Clone, Default)]
 struct Ports(Arc<Mutex<HashMap<String, Binding>>>);
 
-/// Underlay addresses and the UDP port at them.
-type Binding = (Vec<IpAddr>, u16);
+/// Underlay addresses and the UDP ports at them.
+type Binding = (Vec<IpAddr>, Vec<u16>);
 
 impl Ports {
     /// Notes what a request means for a tunnel's port.
@@ -70,7 +71,8 @@ impl Ports {
                 if let Some((other, _)) =
                     ports.iter().find(|(other, has)| *other != name && overlap(has, &wanted))
                 {
-                    return Err(format!("UDP port {} is used by tunnel {other}", settings.udp_port));
+                    let (_, ports) = &wanted;
+                    return Err(format!("of the UDP ports {ports:?} one is used by tunnel {other}"));
                 }
                 ports.insert(name.to_owned(), wanted);
             }
@@ -93,14 +95,16 @@ impl Ports {
 }
 
 fn binding(settings: &TunnelSettings) -> Binding {
-    (settings.bind.clone(), settings.udp_port)
+    let ports = std::iter::once(settings.udp_port).chain(settings.ike_port);
+    (settings.bind.clone(), ports.collect())
 }
 
-fn overlap((a, port): &Binding, (b, other_port): &Binding) -> bool {
+fn overlap((a, ports): &Binding, (b, other_ports): &Binding) -> bool {
     let same = |a: &IpAddr, b: &IpAddr| {
         a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
     };
-    port == other_port && a.iter().any(|a| b.iter().any(|b| same(a, b)))
+    let shared = ports.iter().any(|port| other_ports.contains(port));
+    shared && a.iter().any(|a| b.iter().any(|b| same(a, b)))
 }
 
 /// Why a connection ended.
@@ -179,14 +183,14 @@ impl Server {
     fn drive(&self, connection: &Arc<Connection>) -> Result<(), End> {
         connection.stream.set_write_timeout(Some(PATIENCE))?;
         let mut incoming = Incoming::default();
-        let mut buffer = vec![0; 64 << 10];
+        let mut buffer = Zeroizing::new(vec![0; 64 << 10]);
         let first = loop {
             if let Some(message) = incoming.take::<ToDatapath>()? {
                 break message;
             }
             match (&connection.stream).read(&mut buffer)? {
                 0 => return Ok(()),
-                n => incoming.push(&buffer[..n]),
+                n => take_in(&mut incoming, &mut buffer[..n]),
             }
         };
         let Request::Attach { version, tunnel: name } = first.request else {
@@ -247,7 +251,7 @@ impl Server {
             connection.write(&mut answers)?;
             match (&connection.stream).read(buffer)? {
                 0 => return Ok(()),
-                n => incoming.push(&buffer[..n]),
+                n => take_in(incoming, &mut buffer[..n]),
             }
         }
     }
@@ -283,8 +287,11 @@ impl Slot {
             peers: tunnel.peers(),
         };
         drop(tunnel);
-        let mut answers = Vec::new();
+        let mut answers = Zeroizing::new(Vec::new());
         codec::append(&mut answers, &attached)?;
+        if let FromDatapath::Attached { checkpoint: Some(mut checkpoint), .. } = attached {
+            checkpoint.zeroize();
+        }
         codec::append(&mut answers, &FromDatapath::Done { number, error: None })?;
         connection.write(&mut answers)?;
         let (slot, connection) = (self.clone(), connection.clone());
@@ -400,6 +407,12 @@ impl Connection {
     }
 }
 
+/// There may be keys in what arrived.
+fn take_in(incoming: &mut Incoming, octets: &mut [u8]) {
+    incoming.push(octets);
+    octets.zeroize();
+}
+
 /// Does what one request asks, and says what to answer.
 fn carry_out(tunnel: &mut Tunnel, message: ToDatapath) -> FromDatapath {
     let ToDatapath { number, request } = message;
@@ -423,13 +436,15 @@ fn carry_out(tunnel: &mut Tunnel, message: ToDatapath) -> FromDatapath {
             tunnel.set_hairpin(&routes);
             Ok(())
         }
-        Request::AddInboundSa { .. }
-        | Request::RemoveInboundSa { .. }
-        | Request::SetOutboundSa { .. }
-        | Request::RemoveOutboundSa { .. }
-        | Request::TransmitIke { .. }
-        | Request::GetSas => Err(tunnel::Error::Settings("this datapath does not encrypt yet")),
-        Request::Transmit { path, protocol, payload } => tunnel.transmit(path, protocol, &payload),
+        Request::AddInboundSa { path, keys } => tunnel.add_inbound_sa(path, &keys),
+        Request::RemoveInboundSa { spi } => tunnel.remove_inbound_sa(spi),
+        Request::SetOutboundSa { path, lane, keys, soft } => tunnel.set_outbound_sa(path, lane, &keys, soft),
+        Request::RemoveOutboundSa { path, spi } => tunnel.remove_outbound_sa(path, spi),
+        Request::TransmitIke { remote, nat_traversal, message } => {
+            tunnel.transmit_ike(remote, nat_traversal, message.as_deref())
+        }
+        Request::GetSas => return FromDatapath::Sas { number, sas: tunnel.sas() },
+        Request::Transmit { path, protocol, payload } => tunnel.transmit(path, protocol, payload),
         Request::StoreCheckpoint(checkpoint) => {
             tunnel.store_checkpoint(checkpoint);
             Ok(())

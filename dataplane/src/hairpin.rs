@@ -81,8 +81,7 @@ pub fn forward<T: Tap, U: Underlay>(
         let (between, flow) = ((from.id, to), (ip.source, ip.destination));
         lane.punts.hairpin(between, flow, packet, lane.now, &lane.stats);
     }
-    let key = tables.tunnel.key;
-    let mtu = mtu::inner(tables.tunnel.mtu, path, key, row.path_mtu.get(lane.now));
+    let mtu = tables.inner_mtu(row, path, lane.now);
     let outer = Outer::with_tos(ecn::encapsulate(ip.tos));
     let protocol = protocol_of(packet);
     let mut segments = match mtu::segments(vnet, packet, 0, mtu) {
@@ -94,15 +93,7 @@ pub fn forward<T: Tap, U: Underlay>(
         }
     };
     lane.capture_segments(tables, row, &segments);
-    let (mut packets, mut octets) = (0, 0);
-    while let Some(length) = segments.next_len() {
-        lane.gather(path, outer, protocol, key, length, |room| {
-            // There is room, which is the one thing that could be missing.
-            let _ = segments.write_next(room);
-        });
-        packets += 1;
-        octets += length as u64;
-    }
+    let (packets, octets) = lane.gather_segments(tables, path, (outer, protocol), &mut segments, |_| {});
     lane.stats.add(Counter::PacketsHairpinned, packets);
     lane.stats.add(Counter::PacketsSent, packets);
     lane.stats.add(Counter::BytesSent, octets);

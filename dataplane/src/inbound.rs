@@ -1,8 +1,9 @@
 //! The walk of a packet from the underlay to the kernel:
 //!
 //! 1. The worker receives a batch of messages; with UDP_GRO each may be many datagrams of one sender ([`datagrams`]).
-//! 2. Source address, encapsulation and source port are the path, and the path says which peer it is, once for a whole
-//!    message ([`datagrams`]).
+//! 2. In clear, source address, encapsulation and source port are the path, once for a whole message. In an encrypted
+//!    tunnel IKE ends here, ESP is opened by the SA its SPI names, and the SA says which path it counts as come by,
+//!    wherever it came from ([`opening`]). The path says which peer it is.
 //! 3. Each datagram's GRE header is read: its key must be ours, its checksum, if any, right. NHRP goes to the agent
 //!    ([`datagram`]).
 //! 4. Somebody unknown may do no more than probe. Probes of a known peer are answered over the path they came by
@@ -16,6 +17,7 @@ use crate::hairpin::{self, LastWay, Way};
 use crate::io::{Tap, Underlay};
 use crate::lane::{Lane, ethernet, protocol_of};
 use crate::messages::ReceivedKind;
+use crate::opening;
 use crate::partial;
 use crate::stats::Counter;
 use crate::tables::{PeerRow, Tables};
@@ -39,21 +41,47 @@ pub enum Source {
     GreV4,
     /// Raw GRE over IPv6; the message begins with the GRE header.
     GreV6,
+    /// Raw ESP; the message begins with the outer IPv4 header.
+    EspV4,
+    /// Raw ESP over IPv6; the message begins with the ESP header.
+    EspV6,
+    /// IKE without a marker.
+    Ike,
 }
 
 /// What one batch leaves open until its end.
-struct Batch<'t> {
+pub(crate) struct Batch<'t> {
     tables: &'t Tables,
     last_way: LastWay,
-    source: Source,
+    last_row: Option<(Path, Option<&'t PeerRow>)>,
+    pub(crate) source: Source,
+}
+
+impl<'t> Batch<'t> {
+    pub(crate) const fn new(tables: &'t Tables, source: Source) -> Self {
+        Self { tables, last_way: LastWay::NONE, last_row: None, source }
+    }
+
+    /// Who is known by this path.
+    #[inline]
+    pub(crate) fn row(&mut self, path: Path) -> Option<&'t PeerRow> {
+        match self.last_row {
+            Some((last, row)) if last == path => row,
+            _ => {
+                let row = self.tables.peers.by_path(&path);
+                self.last_row = Some((path, row));
+                row
+            }
+        }
+    }
 }
 
 /// Where a datagram came from.
 #[derive(Clone, Copy)]
-struct From<'t> {
-    path: Path,
-    tos: u8,
-    row: Option<&'t PeerRow>,
+pub(crate) struct From<'t> {
+    pub(crate) path: Path,
+    pub(crate) tos: u8,
+    pub(crate) row: Option<&'t PeerRow>,
 }
 
 /// A batch of messages, which lie in `buffer` where `arrived` says.
@@ -66,23 +94,30 @@ pub fn datagrams<T: Tap, U: Underlay>(
     arrived: &[Arrived],
 ) {
     lane.stats.count(Counter::Receives);
-    let mut batch = Batch { tables, last_way: LastWay::NONE, source };
+    let mut batch = Batch::new(tables, source);
     for message in arrived {
         let encapsulation = match source {
-            Source::Udp => Encapsulation::Udp { port: message.from.port() },
-            Source::GreV4 | Source::GreV6 => Encapsulation::Gre,
+            Source::Udp | Source::Ike => Encapsulation::Udp { port: message.from.port() },
+            Source::GreV4 | Source::GreV6 | Source::EspV4 | Source::EspV6 => Encapsulation::Gre,
         };
         let path = Path { remote: message.from.ip(), encapsulation };
-        let from = From { path, tos: message.tos, row: tables.peers.by_path(&path) };
         let mut start = message.start;
         let end = message.start + message.length;
         while start < end {
             let next = (start + message.segment).min(end);
-            let outer =
-                if source == Source::GreV4 { outer_header(part(buffer, &(start..next))) } else { Ok(0) };
+            let outer = match source {
+                Source::GreV4 | Source::EspV4 => outer_header(part(buffer, &(start..next))),
+                _ => Ok(0),
+            };
             match outer {
                 Ok(length) => {
-                    datagram(lane, &mut batch, to_kernel, from, buffer, start + length..next);
+                    let at = start + length..next;
+                    if lane.is_encrypted() {
+                        opening::datagram(lane, &mut batch, to_kernel, (message, path), buffer, at);
+                    } else {
+                        let from = From { path, tos: message.tos, row: batch.row(path) };
+                        datagram(lane, &mut batch, to_kernel, from, buffer, at);
+                    }
                 }
                 Err(_) => lane.stats.count(Counter::DropBadGre),
             }
@@ -99,7 +134,7 @@ fn outer_header(message: &[u8]) -> Result<usize, Malformed> {
 }
 
 /// One GRE packet: `buffer[at]`.
-fn datagram<T: Tap, U: Underlay>(
+pub(crate) fn datagram<T: Tap, U: Underlay>(
     lane: &mut Lane<T, U>,
     batch: &mut Batch<'_>,
     to_kernel: &mut ToKernel,
@@ -175,7 +210,7 @@ fn inner<T: Tap, U: Underlay>(
         return;
     }
     let mut vnet = vnet::Header::NONE;
-    if batch.source != Source::Udp {
+    if matches!(batch.source, Source::GreV4 | Source::GreV6) {
         match partial::recover(packet, &ip, tables.tunnel.mtu) {
             Ok(recovered) => vnet = recovered,
             Err(_) => {
@@ -222,11 +257,13 @@ fn probed<T: Tap, U: Underlay>(
         Kind::Request if row.peer.addresses.contains(&probe.source) => {
             let reply = probe.reply();
             let outer = Outer::with_tos(ecn::encapsulate(Ip::parse(packet).map_or(0, |ip| ip.tos)));
-            lane.gather(path, outer, protocol_of(packet), tables.tunnel.key, packet.len(), |room| {
+            let gathered = lane.gather(tables, path, outer, protocol_of(packet), packet.len(), |room| {
                 // There is room, which is the one thing that could be missing.
                 let _ = reply.write(room);
             });
-            lane.stats.count(Counter::ProbesAnswered);
+            if gathered.is_ok() {
+                lane.stats.count(Counter::ProbesAnswered);
+            }
         }
         Kind::Request | Kind::Reply => {
             lane.punts.received(path, ReceivedKind::Echo, packet, lane.now, &lane.stats);
@@ -292,7 +329,7 @@ impl ToKernel {
     }
 
     /// Writes what is open.
-    fn flush<T: Tap, U: Underlay>(&mut self, lane: &mut Lane<T, U>, buffer: &[u8]) {
+    pub(crate) fn flush<T: Tap, U: Underlay>(&mut self, lane: &mut Lane<T, U>, buffer: &[u8]) {
         const PIECES: usize = 1 + MAX_SEGMENTS as usize;
         if self.coalescer.is_empty() {
             return;
@@ -311,7 +348,7 @@ impl ToKernel {
 
 /// What lies there; nothing, if it is outside.
 #[inline]
-fn part<'b>(buffer: &'b [u8], at: &Range<usize>) -> &'b [u8] {
+pub(crate) fn part<'b>(buffer: &'b [u8], at: &Range<usize>) -> &'b [u8] {
     buffer.get(at.clone()).unwrap_or_default()
 }
 

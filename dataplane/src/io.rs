@@ -2,8 +2,8 @@
 
 use crate::stats::{Counter, WorkerStats};
 use crate::transmit::Run;
-use linux_io::gre::GreSocket;
 use linux_io::offload::udp_segment;
+use linux_io::raw::RawSocket;
 use linux_io::udp::{self, UdpSocket};
 use linux_io::{Outgoing, Sender, TapQueue};
 use packet::{Encapsulation, Path};
@@ -46,10 +46,12 @@ impl Tap for TapQueue {
 /// One worker's sockets, by IP version and encapsulation.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    /// GRE in UDP.
+    /// GRE in UDP, or ESP and IKE.
     pub udp: Vec<(SocketAddr, UdpSocket)>,
-    /// Raw GRE.
-    pub gre: Vec<(SocketAddr, GreSocket)>,
+    /// Raw GRE, or raw ESP: never both.
+    pub raw: Vec<(SocketAddr, RawSocket)>,
+    /// IKE alone; the first worker has them.
+    pub ike: Vec<(SocketAddr, UdpSocket)>,
 }
 
 impl Sockets {
@@ -63,10 +65,18 @@ impl Sockets {
                 Some((socket.as_fd(), SocketAddr::new(path.remote, port)))
             }
             Encapsulation::Gre => {
-                let (_, socket) = self.gre.iter().find(|(at, _)| version(at))?;
+                let (_, socket) = self.raw.iter().find(|(at, _)| version(at))?;
                 Some((socket.as_fd(), SocketAddr::new(path.remote, 0)))
             }
         }
+    }
+
+    /// The socket IKE messages to `remote` leave by.
+    #[must_use]
+    pub fn for_ike(&self, remote: SocketAddr, nat_traversal: bool) -> Option<BorrowedFd<'_>> {
+        let sockets = if nat_traversal { &self.udp } else { &self.ike };
+        let found = sockets.iter().find(|(at, _)| at.is_ipv4() == remote.is_ipv4());
+        found.map(|(_, socket)| socket.as_fd())
     }
 }
 
@@ -231,7 +241,8 @@ mod tests {
         let (from, to) = (socket(), socket());
         let path = Path::udp(to.local().unwrap().ip(), to.local().unwrap().port());
         let local = from.local().unwrap();
-        let mut underlay = KernelUnderlay::new(Arc::new(Sockets { udp: vec![(local, from)], gre: vec![] }));
+        let mut underlay =
+            KernelUnderlay::new(Arc::new(Sockets { udp: vec![(local, from)], ..Sockets::default() }));
         underlay.segmenting &= segmenting;
         let mut end = 0;
         let runs: Vec<Run> = runs

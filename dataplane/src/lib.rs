@@ -7,18 +7,24 @@
 
 pub mod codec;
 pub mod control;
+pub mod directory;
+pub mod exchange;
 pub mod hairpin;
 pub mod inbound;
 pub mod io;
 pub mod lane;
 pub mod limiter;
+pub mod mailbox;
 pub mod messages;
 pub mod mtu;
 pub mod neighbour;
+pub mod opening;
 pub mod outbound;
+pub mod owners;
 pub mod partial;
 pub mod punt;
 pub mod router;
+pub mod sa;
 pub mod stats;
 pub mod tables;
 pub mod transmit;

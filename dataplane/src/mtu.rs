@@ -1,6 +1,7 @@
 //! What fits: the interface's MTU by configuration, a path's by what ICMP says of our own packets, and IP fragments
 //! where the sender allows them.
 
+use esp::Suite;
 use packet::segment::Segments;
 use packet::vnet::{self, Gso};
 use packet::{Encapsulation, Instant, Malformed, Path};
@@ -49,25 +50,18 @@ impl PathMtu {
     }
 }
 
-/// Octets around an inner packet on this path.
+/// Octets of the longest inner packet whose outer packet has `outer` octets at most; `suite` is how it is sealed.
 #[must_use]
-pub const fn overhead(path: Path, key: Option<u32>) -> u16 {
+pub fn inner(outer: u16, path: Path, key: Option<u32>, suite: Option<Suite>) -> u16 {
     let ip = if path.remote.is_ipv4() { 20 } else { 40 };
     let udp = match path.encapsulation {
         Encapsulation::Udp { .. } => 8,
         Encapsulation::Gre => 0,
     };
-    ip + udp + packet::gre::encoded_len(key) as u16
-}
-
-/// Octets of inner packet that fit: what the interface says, less where the path is narrower.
-#[inline]
-#[must_use]
-pub fn inner(interface: u16, path: Path, key: Option<u32>, outer: Option<u16>) -> u16 {
-    match outer {
-        None => interface,
-        Some(outer) => interface.min(outer.saturating_sub(overhead(path, key))),
-    }
+    let room = usize::from(outer).saturating_sub(ip + udp);
+    let payload = suite.map_or(room, |suite| suite.largest_payload(room).unwrap_or(0));
+    // No more than `outer`, which is a u16.
+    payload.saturating_sub(packet::gre::encoded_len(key)) as u16
 }
 
 /// The packets of a frame, none longer than `mtu`.
@@ -149,10 +143,24 @@ mod tests {
 
     #[test]
     fn the_overhead_counts_every_header() {
-        assert_eq!(overhead(path(), None), 32);
-        assert_eq!(overhead(Path::gre(IpAddr::from([192, 0, 2, 1])), Some(1)), 28);
-        assert_eq!(overhead(Path::udp("2001:db8::1".parse().unwrap(), 1), None), 52);
-        assert_eq!(inner(1400, path(), None, Some(1280)), 1248);
-        assert_eq!(inner(1200, path(), None, Some(1280)), 1200);
+        let v4 = Path::gre(IpAddr::from([192, 0, 2, 1]));
+        let v6 = Path::udp("2001:db8::1".parse().unwrap(), 1);
+        assert_eq!(inner(1280, path(), None, None), 1280 - 32);
+        assert_eq!(inner(1280, v4, Some(1), None), 1280 - 28);
+        assert_eq!(inner(1280, v6, None, None), 1280 - 52);
+    }
+
+    #[test]
+    fn esp_takes_what_its_padding_takes_too() {
+        let v6 = Path::udp("2001:db8::1".parse().unwrap(), 1);
+        for suite in Suite::ALL {
+            for (path, outside) in [(path(), 28), (Path::gre(path().remote), 20), (v6, 48)] {
+                for outer in 1280..1320 {
+                    let payload = usize::from(inner(outer, path, Some(1), Some(suite))) + 8;
+                    assert!(suite.sealed_len(payload) + outside <= usize::from(outer));
+                    assert!(suite.sealed_len(payload + 1) + outside > usize::from(outer));
+                }
+            }
+        }
     }
 }

@@ -8,7 +8,8 @@
 //! 4. What the path takes is compared with what the frame needs: TCP is cut smaller, a packet is fragmented or
 //!    answered with "too big" ([`encapsulate`], [`router::oversize`]).
 //! 5. Each segment is written, complete with checksums and behind a GRE header, into the buffer of what is to be sent;
-//!    a SYN gets an MSS that fits ([`encapsulate`]).
+//!    a SYN gets an MSS that fits ([`encapsulate`]). In an encrypted tunnel room is left around it, and it is sealed
+//!    where it lies; a worker that has no SA for the path hands it to the one that has ([`Lane::gather`]).
 //! 6. Segments of one size to one path are one run, and one run is one send: at the end of the batch all runs leave in
 //!    one system call ([`Lane::flush`]).
 
@@ -74,8 +75,7 @@ fn encapsulate<T: Tap, U: Underlay>(
     path: Path,
 ) {
     let packet = frame.get(eth::HEADER_LEN..).unwrap_or_default();
-    let key = tables.tunnel.key;
-    let mtu = mtu::inner(tables.tunnel.mtu, path, key, row.path_mtu.get(lane.now));
+    let mtu = tables.inner_mtu(row, path, lane.now);
     let mut segments = match mtu::segments(&vnet, frame, eth::HEADER_LEN, mtu) {
         Ok(segments) => segments,
         Err(Cut::TooLong(segments)) => {
@@ -91,18 +91,12 @@ fn encapsulate<T: Tap, U: Underlay>(
     let outer = Outer::with_tos(ecn::encapsulate(ip.tos));
     let whole = vnet.gso == Gso::None;
     lane.capture_segments(tables, row, &segments);
-    let (mut packets, mut octets, mut clamped) = (0, 0, false);
-    while let Some(length) = segments.next_len() {
-        lane.gather(path, outer, protocol, key, length, |room| {
-            // There is room, which is the one thing that could be missing.
-            let _ = segments.write_next(room);
-            if whole {
-                clamped = mss::clamp(room, mtu);
-            }
-        });
-        packets += 1;
-        octets += length as u64;
-    }
+    let mut clamped = false;
+    let (packets, octets) = lane.gather_segments(tables, path, (outer, protocol), &mut segments, |packet| {
+        if whole {
+            clamped = mss::clamp(packet, mtu);
+        }
+    });
     lane.stats.add(Counter::PacketsSent, packets);
     lane.stats.add(Counter::BytesSent, octets);
     if clamped {

@@ -6,7 +6,7 @@ use crate::messages::{FromDatapath, ReceivedKind};
 use crate::stats::{Counter, WorkerStats};
 use linux_io::poll::Waker;
 use packet::{Instant, Path, PeerId};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -18,6 +18,10 @@ pub const HEAD: usize = 128;
 /// Messages waiting in each queue, at most.
 const NHRP: usize = 512;
 const ECHO: usize = 512;
+/// IKE messages of exchanges that somebody answered already, and those that anybody may begin.
+const IKE: usize = 1024;
+const IKE_FIRST: usize = 1024;
+const SPIS: usize = 128;
 const NOTICES: usize = 512;
 const CAPTURE: usize = 4096;
 
@@ -40,25 +44,33 @@ struct Drain {
 pub struct Punts {
     nhrp: Queue,
     echo: Queue,
+    ike: Queue,
+    ike_first: Queue,
+    spis: Queue,
     notices: Queue,
     capture: Queue,
     shared: Arc<Shared>,
     rung: bool,
     nhrp_by_path: Limiter,
+    ike_by_source: Limiter,
+    spis_by_path: Limiter,
     wanted: Limiter,
     hairpins: Limiter,
 }
 
+/// How many queues there are.
+const QUEUES: usize = 7;
+
 /// Makes [`Punts`] for new workers.
 #[derive(Clone)]
 pub struct PuntSource {
-    queues: [Queue; 4],
+    queues: [Queue; QUEUES],
     shared: Arc<Shared>,
 }
 
 /// The agent's end of all queues.
 pub struct PuntDrain {
-    drains: [Drain; 4],
+    drains: Vec<Drain>,
     shared: Arc<Shared>,
 }
 
@@ -78,28 +90,43 @@ pub fn queues() -> std::io::Result<(PuntSource, PuntDrain)> {
         let waiting = Arc::new(AtomicUsize::new(0));
         (Queue { sender, waiting: waiting.clone(), most, full }, Drain { receiver, waiting })
     };
-    let (nhrp, a) = make(NHRP, Counter::DropPuntNhrp);
-    let (echo, b) = make(ECHO, Counter::DropPuntEcho);
-    let (notices, c) = make(NOTICES, Counter::DropPuntNotice);
-    let (capture, d) = make(CAPTURE, Counter::DropPuntCapture);
-    let source = PuntSource { queues: [nhrp, echo, notices, capture], shared: shared.clone() };
-    Ok((source, PuntDrain { drains: [a, b, c, d], shared }))
+    let made = [
+        make(NHRP, Counter::DropPuntNhrp),
+        make(ECHO, Counter::DropPuntEcho),
+        make(IKE, Counter::DropIkeFlood),
+        make(IKE_FIRST, Counter::DropIkeFlood),
+        make(SPIS, Counter::DropPuntNotice),
+        make(NOTICES, Counter::DropPuntNotice),
+        make(CAPTURE, Counter::DropPuntCapture),
+    ];
+    let mut drains = Vec::with_capacity(QUEUES);
+    let queues = made.map(|(queue, drain)| {
+        drains.push(drain);
+        queue
+    });
+    Ok((PuntSource { queues, shared: shared.clone() }, PuntDrain { drains, shared }))
 }
 
 impl PuntSource {
     /// For one worker.
     #[must_use]
     pub fn worker(&self) -> Punts {
-        let [nhrp, echo, notices, capture] = self.queues.clone();
+        let [nhrp, echo, ike, ike_first, spis, notices, capture] = self.queues.clone();
         Punts {
             nhrp,
             echo,
+            ike,
+            ike_first,
+            spis,
             notices,
             capture,
             shared: self.shared.clone(),
             rung: false,
             // A registered spoke sends a handful in a second; this is what one path may, of all there is.
             nhrp_by_path: Limiter::new(1024, 100, Duration::from_secs(1)),
+            // A handshake takes a few messages, a certificate chain in fragments some ten.
+            ike_by_source: Limiter::new(4096, 200, Duration::from_secs(1)),
+            spis_by_path: Limiter::new(1024, 1, Duration::from_secs(1)),
             wanted: Limiter::new(1024, 1, Duration::from_millis(100)),
             hairpins: Limiter::new(4096, 1, Duration::from_secs(1)),
         }
@@ -126,6 +153,50 @@ impl Punts {
         };
         let message = || FromDatapath::Received { path, kind, payload: payload.to_vec() };
         self.rung |= put(queue, &self.shared, stats, message);
+    }
+
+    /// An IKE message arrived. What begins an exchange out of nothing, which costs a forger one packet, waits in a
+    /// queue of its own, so that a flood of it holds up nobody who has been answered.
+    pub fn ike(
+        &mut self,
+        remote: SocketAddr,
+        nat_traversal: bool,
+        message: &[u8],
+        now: Instant,
+        stats: &WorkerStats,
+    ) {
+        let Some(header) = message.first_chunk::<IKE_HEADER>() else {
+            stats.count(Counter::DropBadIke);
+            return;
+        };
+        if !self.ike_by_source.pass(now, remote) {
+            stats.count(Counter::DropIkeFlood);
+            return;
+        }
+        let queue = if is_first(header) { &self.ike_first } else { &self.ike };
+        let message = || FromDatapath::Ike { remote, nat_traversal, message: message.to_vec() };
+        self.rung |= put(queue, &self.shared, stats, message);
+    }
+
+    /// A packet of an SA that does not exist.
+    pub fn unknown_spi(&mut self, path: Path, spi: u32, now: Instant, stats: &WorkerStats) {
+        if self.spis_by_path.pass(now, path) {
+            self.rung |= put(&self.spis, &self.shared, stats, || FromDatapath::UnknownSpi { path, spi });
+        }
+    }
+
+    /// An authentic packet came by another path than its SA's.
+    pub fn sa_moved(&mut self, spi: u32, path: Path, now: Instant, stats: &WorkerStats) {
+        if self.spis_by_path.pass(now, (spi, path)) {
+            self.rung |= put(&self.spis, &self.shared, stats, || FromDatapath::SaMoved { spi, path });
+        }
+    }
+
+    /// An SA reached a soft limit. False: there was no room to say so, or nobody to hear it.
+    pub fn sa_limit(&mut self, path: Path, spi: u32, stats: &WorkerStats) -> bool {
+        let told = put(&self.notices, &self.shared, stats, || FromDatapath::SaLimit { path, spi });
+        self.rung |= told;
+        told
     }
 
     /// The kernel asked for a next hop that has no direct path.
@@ -177,6 +248,17 @@ impl Punts {
     }
 }
 
+/// Octets of the header of an IKE message (RFC 7296 §3.1).
+const IKE_HEADER: usize = 28;
+
+/// Does the message begin an exchange with somebody who has not shown yet that he gets our answers? It has no
+/// responder's SPI then, and its first payload is no notification, as a cookie is (RFC 7296 §2.6).
+fn is_first(header: &[u8; IKE_HEADER]) -> bool {
+    const NOTIFY: u8 = 41;
+    let (responder, next_payload) = (&header[8..16], header[16]);
+    responder == [0; 8] && next_payload != NOTIFY
+}
+
 /// Puts a message in, or counts why not. It is made only if there is room, so that a flood costs little.
 fn put(queue: &Queue, shared: &Shared, stats: &WorkerStats, message: impl FnOnce() -> FromDatapath) -> bool {
     if !shared.attached.load(Ordering::Relaxed) {
@@ -218,7 +300,7 @@ impl PuntDrain {
         let mut empty = 0;
         std::iter::from_fn(move || {
             while empty < self.drains.len() {
-                let drain = &self.drains[next];
+                let drain = self.drains.get(next)?;
                 next = (next + 1) % self.drains.len();
                 if let Ok(message) = drain.receiver.try_recv() {
                     drain.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -268,6 +350,39 @@ mod tests {
         }
         assert_eq!(drain.take().count(), 100);
         assert_eq!(stats.get(Counter::DropPuntNhrp), 1900);
+    }
+
+    #[test]
+    fn a_flood_of_first_messages_holds_up_no_exchange() {
+        let (mut punts, drain, stats) = setup();
+        let from = |n: u16| SocketAddr::new(IpAddr::from([198, 51, 100, 1]), n);
+        let (mut first, mut answered, mut cookie) = ([7; 400], [7; 400], [7; 400]);
+        first[8..16].fill(0);
+        cookie[8..17].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 41]);
+        answered[16] = 46;
+        for n in 0..5000 {
+            punts.ike(from(n), true, &first, Instant::from_nanos(1), &stats);
+        }
+        assert_eq!(stats.get(Counter::DropIkeFlood), 5000 - IKE_FIRST as u64);
+        punts.ike(from(6000), true, &answered, Instant::from_nanos(1), &stats);
+        punts.ike(from(6001), true, &cookie, Instant::from_nanos(1), &stats);
+        let seen: Vec<_> = drain.take().take(4).collect();
+        for (remote, message) in [(from(6000), answered), (from(6001), cookie)] {
+            let message = message.to_vec();
+            assert!(seen.contains(&FromDatapath::Ike { remote, nat_traversal: true, message }));
+        }
+    }
+
+    #[test]
+    fn one_source_has_no_more_ike_than_its_share() {
+        let (mut punts, drain, stats) = setup();
+        let from = SocketAddr::from(([198, 51, 100, 1], 500));
+        for _ in 0..1000 {
+            punts.ike(from, false, &[7; 28], Instant::from_nanos(1), &stats);
+        }
+        punts.ike(from, false, &[7; 27], Instant::from_nanos(1), &stats);
+        assert_eq!(drain.take().count(), 200);
+        assert_eq!((stats.get(Counter::DropIkeFlood), stats.get(Counter::DropBadIke)), (800, 1));
     }
 
     #[test]

@@ -50,9 +50,10 @@ pub fn tell<T: Tap, U: Underlay>(
         Origin::Peer(row, arrived_by) => {
             let path = row.peer.send.unwrap_or(arrived_by);
             let outer = Outer::with_tos(ecn::encapsulate(Ip::parse(message).map_or(0, |ip| ip.tos)));
-            lane.gather(path, outer, protocol_of(message), tables.tunnel.key, length, |room| {
-                room.copy_from_slice(message);
-            });
+            let write = |room: &mut [u8]| room.copy_from_slice(message);
+            if lane.gather(tables, path, outer, protocol_of(message), length, write).is_err() {
+                return;
+            }
         }
     }
     lane.stats.count(Counter::IcmpSent);
@@ -91,10 +92,10 @@ fn one_too_long<T: Tap, U: Underlay>(
         // IPv6 has no smaller packets to ask for: the tunnel must carry these, in pieces if need be (RFC 2473 §7.1).
         let outer = Outer { fragmentable: true, ..Outer::with_tos(ecn::encapsulate(ip.tos)) };
         let protocol = gre::Protocol::IPV6;
-        lane.gather(path, outer, protocol, tables.tunnel.key, packet.len(), |room| {
-            room.copy_from_slice(packet)
-        });
-        lane.stats.count(Counter::Fragmented);
+        let write = |room: &mut [u8]| room.copy_from_slice(packet);
+        if lane.gather(tables, path, outer, protocol, packet.len(), write).is_ok() {
+            lane.stats.count(Counter::Fragmented);
+        }
     } else if ip.dont_fragment || !fragment(lane, tables, path, mtu, packet, &ip) {
         lane.stats.count(Counter::DropTooBig);
         let mtu = if ip.is_v4() { mtu } else { mtu.max(ipv6::MIN_MTU as u16) };
@@ -129,7 +130,7 @@ fn fragment<T: Tap, U: Underlay>(
         let length = header.len() + piece.len();
         let at = ((offset + i * size) / 8) as u16;
         let more = more || i + 1 < count;
-        lane.gather(path, outer, gre::Protocol::IPV4, tables.tunnel.key, length, |room| {
+        let gathered = lane.gather(tables, path, outer, gre::Protocol::IPV4, length, |room| {
             let (head, body) = room.split_at_mut(header.len());
             head.copy_from_slice(header);
             body.copy_from_slice(piece);
@@ -156,6 +157,9 @@ fn fragment<T: Tap, U: Underlay>(
             let sum = packet::checksum::checksum(head);
             head[10..12].copy_from_slice(&sum.to_be_bytes());
         });
+        if gathered.is_err() {
+            return true;
+        }
     }
     lane.stats.count(Counter::Fragmented);
     true

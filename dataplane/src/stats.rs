@@ -60,6 +60,12 @@ counters! {
     Punted => "punted",
     /// ICMP errors about our own packets that were believed.
     PathErrors => "path_errors",
+    /// Packets handed to the worker that owns their SA.
+    HandedOff => "handed_off",
+    /// NAT keepalives received (RFC 3948 §2.3).
+    Keepalives => "keepalives",
+    /// Dummy packets received by an SA (RFC 4303 §2.6).
+    EspDummies => "esp_dummies",
 
     /// From the interface: not a frame we understand.
     DropBadFrame => "drop_bad_frame",
@@ -79,6 +85,28 @@ counters! {
     DropSendError => "drop_send_error",
     /// No socket of the path's IP version or encapsulation.
     DropNoSocket => "drop_no_socket",
+    /// (Encrypted) no SA to send by.
+    DropNoSa => "drop_no_sa",
+    /// (Encrypted) the SA has no sequence number left.
+    DropExhausted => "drop_exhausted",
+    /// (Encrypted) the worker that owns the SA does not keep up with what others hand it.
+    DropHandoffFull => "drop_handoff_full",
+    /// From the underlay, encrypted: GRE in clear.
+    DropClear => "drop_clear",
+    /// From the underlay, encrypted: an SPI that no SA has.
+    DropUnknownSpi => "drop_unknown_spi",
+    /// From the underlay, encrypted: a sequence number that was seen before, or is too old.
+    DropReplayed => "drop_replayed",
+    /// From the underlay, encrypted: not authentic.
+    DropForged => "drop_forged",
+    /// From the underlay, encrypted: too short, or of a length that the cipher does not make.
+    DropBadEsp => "drop_bad_esp",
+    /// From the underlay, encrypted: authentic, with padding that is wrong.
+    DropBadPadding => "drop_bad_padding",
+    /// From the underlay, encrypted: authentic, and not GRE.
+    DropNextHeader => "drop_next_header",
+    /// From the underlay, encrypted: too short for an IKE message.
+    DropBadIke => "drop_bad_ike",
     /// From the underlay: a GRE header that is malformed, or a wrong GRE checksum.
     DropBadGre => "drop_bad_gre",
     /// From the underlay: another GRE key, or none where there should be one.
@@ -107,6 +135,8 @@ counters! {
     DropPuntNhrp => "drop_punt_nhrp",
     /// To the agent: too many probes.
     DropPuntEcho => "drop_punt_echo",
+    /// To the agent: too many IKE messages.
+    DropIkeFlood => "drop_ike_flood",
     /// To the agent: too many notices (next hops wanted, hairpins, path MTUs).
     DropPuntNotice => "drop_punt_notice",
     /// To the agent: too many captured packets.

@@ -2,12 +2,13 @@
 //! what a worker may still be reading is kept until it no longer is, so that workers neither lock nor free.
 
 use crate::messages::{HairpinRoute, Peer, PeerCounters, TunnelSettings};
-use crate::mtu::PathMtu;
+use crate::mtu::{self, PathMtu};
+use crate::owners::Owners;
 use crate::stats::PeerStats;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use packet::peer::Mac;
-use packet::{Path, PeerId};
+use packet::{Instant, Path, PeerId};
 use prefix_trie::joint::JointPrefixMap;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,6 +21,8 @@ pub struct Tables {
     pub tunnel: Arc<TunnelRow>,
     /// The peers.
     pub peers: Arc<PeerTable>,
+    /// (Encrypted) who sends for which path.
+    pub outbound: Arc<Owners>,
     /// Routes of the hairpin: `Some` peer, or `None` for what the kernel is to route.
     pub hairpin: Arc<JointPrefixMap<IpNet, Option<PeerId>>>,
     /// Who carries what has no direct path.
@@ -90,6 +93,18 @@ impl Tables {
     pub fn sendable(&self, id: PeerId) -> Option<(&PeerRow, Path)> {
         let row = self.peers.get(id)?;
         Some((row, row.peer.send?))
+    }
+
+    /// Octets of the longest inner packet that a peer's path takes.
+    #[inline]
+    #[must_use]
+    pub fn inner_mtu(&self, row: &PeerRow, path: Path, now: Instant) -> u16 {
+        match row.path_mtu.get(now) {
+            None => self.tunnel.mtu,
+            Some(outer) => {
+                self.tunnel.mtu.min(mtu::inner(outer, path, self.tunnel.key, self.outbound.suite(path)))
+            }
+        }
     }
 
     /// Is this one of our tunnel addresses?

@@ -1,14 +1,19 @@
 //! A lane without a kernel: frames and datagrams go in by calls, and what comes out is kept in memory reserved before.
 
+use crate::exchange::{self, Exchange};
 use crate::inbound::{self, Source, ToKernel};
 use crate::io::{Tap, Underlay};
 use crate::lane::Lane;
-use crate::messages::{FromDatapath, Peer, TunnelSettings};
+use crate::mailbox::Order;
+use crate::messages::{FromDatapath, Peer, SaLimits, TunnelSettings};
+use crate::opening;
 use crate::outbound;
 use crate::punt::{self, PuntDrain};
+use crate::sa::{InboundSa, OutboundSa, Sas};
 use crate::stats::{Counter, WorkerStats};
 use crate::tables::Tables;
 use crate::transmit::Run;
+use esp::{Keys, Opener, Sealer, Suite};
 use linux_io::Arrived;
 use packet::coalesce::Offloads;
 use packet::ip::Ip;
@@ -16,6 +21,7 @@ use packet::peer::{Mac, OWN_MAC};
 use packet::{Instant, Path, PeerId, gre, ipv4, ipv6, vnet};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 // Counts allocations where a test asks it to, by thread.
@@ -90,10 +96,31 @@ pub(crate) struct Bench {
 impl Bench {
     /// Peers 1 and 2 at 10.200.0.11 and .12 with networks 10.11.0.0/16 and 10.12.0.0/16; peer 9 is the hub, at .19.
     pub(crate) fn new() -> Self {
+        Self::of_workers(1, None).remove(0)
+    }
+
+    /// The same, of an encrypted tunnel, with an SA of this suite in each direction for peers 1 and 2.
+    pub(crate) fn encrypted(suite: Suite) -> Self {
+        let mut bench = Self::of_workers(1, Some(suite)).remove(0);
+        for n in [1, 2] {
+            bench.receive_by(n, &keys(inbound_spi(n, 0), suite));
+            bench.send_by(n, &keys(outbound_spi(n), suite), NO_LIMIT);
+        }
+        bench
+    }
+
+    /// The benches of so many workers of one tunnel, encrypted or not, without SAs yet.
+    pub(crate) fn of_workers(workers: usize, suite: Option<Suite>) -> Vec<Self> {
+        let ports = exchange::ports(workers).unwrap();
+        (0..workers).map(|n| Self::of(Exchange::new(n, ports.clone(), suite.is_some()), suite)).collect()
+    }
+
+    fn of(exchange: Exchange, suite: Option<Suite>) -> Self {
+        let workers = exchange.workers();
         let mut tables = Tables::default();
         tables.configure(&settings());
         for n in [1, 2, 9] {
-            tables.set_peer(id(n), peer(n), 1);
+            tables.set_peer(id(n), peer(n), workers);
         }
         tables.by_hub = Some(id(9));
         let (source, drain) = punt::queues().unwrap();
@@ -101,9 +128,51 @@ impl Bench {
         let tap = MemoryTap { octets: Vec::with_capacity(ROOM), ends: Vec::with_capacity(4096) };
         let room = (Vec::with_capacity(ROOM), Vec::with_capacity(4096));
         let underlay = MemoryUnderlay(std::rc::Rc::new(room.into()));
-        let mut lane = Lane::new(0, tap, underlay.clone(), source.worker(), Default::default());
+        let sas = suite.map(|_| Sas::default());
+        let mut lane = Lane::new(exchange, sas, tap, underlay.clone(), source.worker(), Default::default());
         lane.now = Instant::from_nanos(1_000_000_000);
         Self { lane, tables, drain, to_kernel: ToKernel::new(Offloads::ALL), underlay }
+    }
+
+    /// Receives from peer `n` by these keys.
+    pub(crate) fn receive_by(&mut self, n: u8, keys: &Keys) {
+        let sa = InboundSa::new(path(n), keys, Default::default()).unwrap();
+        self.lane.obey(&self.tables, Order::AddInbound(Box::new(sa)));
+    }
+
+    /// Sends to peer `n` by these keys.
+    pub(crate) fn send_by(&mut self, n: u8, keys: &Keys, soft: SaLimits) {
+        let number = self.lane.exchange.number();
+        let sa = OutboundSa::new((path(n), number as u16), keys, soft, Default::default()).unwrap();
+        self.lane.obey(&self.tables, Order::SetOutbound(Box::new(sa)));
+        self.tables_say_sender(n, number, keys);
+    }
+
+    /// What is published when worker `number` sends to peer `n` by these keys.
+    pub(crate) fn tables_say_sender(&mut self, n: u8, number: usize, keys: &Keys) {
+        Arc::make_mut(&mut self.tables.outbound).set(path(n), number, keys.spi, keys.suite);
+    }
+
+    /// Does what other workers handed over.
+    pub(crate) fn take_handed(&mut self) {
+        while let Some(mut batch) = self.lane.exchange.take() {
+            opening::handed(&mut self.lane, &self.tables, &mut self.to_kernel, &mut batch);
+            self.lane.exchange.give_back(batch);
+            self.lane.flush();
+        }
+    }
+
+    /// The packets that were sent since the last look, as they are on the wire.
+    pub(crate) fn sent_raw(&mut self) -> Vec<(Path, Vec<u8>)> {
+        let (octets, runs) = &mut *self.underlay.0.borrow_mut();
+        let mut sent = Vec::new();
+        for run in runs.drain(..) {
+            for packet in octets[run.start..run.end].chunks(run.segment) {
+                sent.push((run.path, packet.to_vec()));
+            }
+        }
+        octets.clear();
+        sent
     }
 
     /// A frame from the kernel to this MAC.
@@ -115,7 +184,7 @@ impl Bench {
     /// One read of the interface.
     pub(crate) fn read(&mut self, read: &[u8]) {
         outbound::frame(&mut self.lane, &self.tables, read);
-        self.lane.flush();
+        self.lane.flush_all();
     }
 
     /// An IP packet from the kernel to this MAC.
@@ -136,11 +205,27 @@ impl Bench {
 
     /// One message from a path: datagrams of `segment` octets each.
     pub(crate) fn datagrams(&mut self, path: Path, tos: u8, buffer: &mut [u8], segment: usize) {
+        let source = match (path.port(), self.lane.is_encrypted()) {
+            (Some(_), _) => Source::Udp,
+            (None, false) => Source::GreV6,
+            (None, true) => Source::EspV6,
+        };
+        self.datagrams_of(source, path, tos, buffer, segment);
+    }
+
+    /// The same, at a socket of this kind.
+    pub(crate) fn datagrams_of(
+        &mut self,
+        source: Source,
+        path: Path,
+        tos: u8,
+        buffer: &mut [u8],
+        segment: usize,
+    ) {
         let from = SocketAddr::new(path.remote, path.port().unwrap_or(0));
         let arrived = [Arrived { start: 0, length: buffer.len(), from, segment, tos }];
-        let source = if path.port().is_some() { Source::Udp } else { Source::GreV6 };
         inbound::datagrams(&mut self.lane, &self.tables, &mut self.to_kernel, source, buffer, &arrived);
-        self.lane.flush();
+        self.lane.flush_all();
     }
 
     /// What was sent since the last look: inner packets without their GRE headers, which must be ours.
@@ -189,6 +274,47 @@ impl Bench {
     pub(crate) fn count(&self, counter: Counter) -> u64 {
         self.lane.stats.get(counter)
     }
+}
+
+pub(crate) const NO_LIMIT: SaLimits = SaLimits { packets: u64::MAX, octets: u64::MAX };
+
+/// What peer `n` sends to worker `worker` by.
+pub(crate) fn inbound_spi(n: u8, worker: u8) -> u32 {
+    0x1000 + u32::from(n) * 64 + u32::from(worker)
+}
+
+/// What we send to peer `n` by.
+pub(crate) fn outbound_spi(n: u8) -> u32 {
+    0xc000_0000 + u32::from(n)
+}
+
+pub(crate) fn keys(spi: u32, suite: Suite) -> Keys {
+    let material = (0..suite.key_len()).map(|i| i as u8 ^ spi as u8).collect::<Vec<_>>();
+    Keys { spi, suite, esn: false, material: material.into() }
+}
+
+/// An inner packet as a peer seals it.
+pub(crate) fn seal(sealer: &mut Sealer, packet: &[u8]) -> Vec<u8> {
+    let protocol = if packet[0] >> 4 == 6 { gre::Protocol::IPV6 } else { gre::Protocol::IPV4 };
+    seal_payload(sealer, &gre(protocol, KEY, packet), 47)
+}
+
+pub(crate) fn seal_payload(sealer: &mut Sealer, payload: &[u8], next_header: u8) -> Vec<u8> {
+    let mut buffer = vec![0; sealer.sealed_len(payload.len())];
+    let start = sealer.header_len();
+    buffer[start..start + payload.len()].copy_from_slice(payload);
+    sealer.seal(&mut buffer, payload.len(), next_header).unwrap();
+    buffer
+}
+
+/// The inner packet of one that we sealed.
+pub(crate) fn open(opener: &mut Opener, packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    let opened = opener.open(&mut packet).unwrap();
+    assert_eq!(opened.next_header, 47);
+    let (header, inner) = gre::decode(&packet[opened.payload]).unwrap();
+    assert_eq!(header.key, KEY);
+    inner.to_vec()
 }
 
 pub(crate) fn settings() -> TunnelSettings {

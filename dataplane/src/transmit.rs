@@ -1,6 +1,10 @@
 //! What is to be sent to the underlay, gathered over a batch: outer payloads one behind the other in one buffer, and
 //! runs of equal ones to the same path, each run one super-frame.
+//!
+//! This is the only way of an overlay packet to the underlay, and [`Transmit::gather`] the only way into it: in an
+//! encrypted tunnel it seals, or nothing is gathered.
 
+use crate::sa::{MAX_OVERHEAD, NotSealed, Outbound, Sealed};
 use linux_io::offload::udp_segment::{MAX_OCTETS, MAX_SEGMENTS};
 use packet::Path;
 
@@ -56,25 +60,58 @@ impl Run {
     }
 }
 
+/// How what leaves is protected, for the life of a worker.
+pub enum Wire {
+    /// Not at all.
+    Clear,
+    /// By these SAs, or it does not leave.
+    Sealed(Outbound),
+}
+
 /// The gathered packets.
 pub struct Transmit {
+    wire: Wire,
     buffer: Vec<u8>,
     used: usize,
     runs: Vec<Run>,
 }
 
-impl Default for Transmit {
-    fn default() -> Self {
-        Self { buffer: vec![0; CAPACITY], used: 0, runs: Vec::with_capacity(MAX_RUNS) }
-    }
-}
-
 impl Transmit {
-    /// Can `octets` more be gathered?
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(wire: Wire) -> Self {
+        Self { wire, buffer: vec![0; CAPACITY], used: 0, runs: Vec::with_capacity(MAX_RUNS) }
+    }
+
+    /// Does nothing leave in clear?
+    #[inline]
+    #[must_use]
+    pub const fn is_encrypted(&self) -> bool {
+        matches!(self.wire, Wire::Sealed(_))
+    }
+
+    /// The SAs, if the tunnel is encrypted.
+    pub const fn sas(&mut self) -> Option<&mut Outbound> {
+        match &mut self.wire {
+            Wire::Clear => None,
+            Wire::Sealed(outbound) => Some(outbound),
+        }
+    }
+
+    /// Gives the SAs back.
+    #[must_use]
+    pub fn into_sas(self) -> Option<Outbound> {
+        match self.wire {
+            Wire::Clear => None,
+            Wire::Sealed(outbound) => Some(outbound),
+        }
+    }
+
+    /// Can a payload of `octets` more be gathered?
     #[inline]
     #[must_use]
     pub fn has_room(&self, octets: usize) -> bool {
-        self.used + octets <= CAPACITY && self.runs.len() < MAX_RUNS
+        self.used + octets + MAX_OVERHEAD <= CAPACITY && self.runs.len() < MAX_RUNS
     }
 
     /// Is there nothing to send?
@@ -83,14 +120,33 @@ impl Transmit {
         self.runs.is_empty()
     }
 
-    /// Where the next outer payload is to be written.
-    pub fn room(&mut self) -> &mut [u8] {
-        &mut self.buffer[self.used..]
+    /// Gathers one outer payload: `write` puts `length` octets where they belong, and they are sealed there.
+    ///
+    /// # Errors
+    /// Then nothing is gathered.
+    #[inline]
+    pub fn gather(
+        &mut self,
+        path: Path,
+        outer: Outer,
+        length: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<Sealed, NotSealed> {
+        let room = self.buffer.get_mut(self.used..).unwrap_or_default();
+        let sealed = match &mut self.wire {
+            Wire::Clear => {
+                write(room.get_mut(..length).ok_or(NotSealed::NoRoom)?);
+                Sealed { length, at_limit: None }
+            }
+            Wire::Sealed(outbound) => outbound.seal(path, room, length, write)?,
+        };
+        self.commit(path, outer, sealed.length);
+        Ok(sealed)
     }
 
-    /// Takes the first `length` octets of [`Self::room`] as one packet.
+    /// Takes the next `length` octets of the buffer as one packet.
     #[inline]
-    pub fn commit(&mut self, path: Path, outer: Outer, length: usize) {
+    fn commit(&mut self, path: Path, outer: Outer, length: usize) {
         if length == 0 || length > self.buffer.len() - self.used {
             return;
         }
@@ -129,10 +185,17 @@ mod tests {
         Path::udp(IpAddr::from([192, 0, 2, last]), 4754)
     }
 
+    #[test]
+    fn without_an_sa_nothing_is_gathered_in_an_encrypted_tunnel() {
+        let mut transmit = Transmit::new(Wire::Sealed(Outbound::default()));
+        let refused = transmit.gather(path(1), Outer::with_tos(0), 100, |_| panic!("written"));
+        assert_eq!((refused, transmit.is_empty()), (Err(NotSealed::NoSa), true));
+    }
+
     fn runs(commits: &[(u8, usize)]) -> Vec<(usize, usize, usize)> {
-        let mut transmit = Transmit::default();
+        let mut transmit = Transmit::new(Wire::Clear);
         for &(to, length) in commits {
-            transmit.commit(path(to), Outer::with_tos(0), length);
+            transmit.gather(path(to), Outer::with_tos(0), length, |room| room.fill(1)).unwrap();
         }
         transmit.gathered().1.iter().map(|run| (run.start, run.end, run.segment)).collect()
     }

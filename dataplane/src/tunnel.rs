@@ -1,22 +1,31 @@
 //! One tunnel: its interface, its sockets, its workers, its tables, and what the agent left to remember. It lives on when
 //! the agent goes, and is what the next one finds.
 
+use crate::directory::{Directory, Refused};
+use crate::exchange;
 use crate::io::Sockets;
-use crate::messages::{HairpinRoute, Peer, PeerCounters, TunnelSettings};
+use crate::mailbox::Order;
+use crate::messages::{HairpinRoute, Peer, PeerCounters, SaCounters, SaLimits, TunnelSettings};
 use crate::punt::PuntSource;
-use crate::stats::WorkerStats;
+use crate::sa::Parked;
+use crate::stats::{Counter, WorkerStats};
 use crate::tables::{Published, Tables};
+use crate::transmit::Outer;
 use crate::worker::{Handle, Parts};
-use linux_io::gre::GreSocket;
+use esp::Keys;
 use linux_io::link::{self, LinkSettings};
-use linux_io::udp::UdpSocket;
-use linux_io::{Outgoing, Sender, TapQueue};
+use linux_io::raw::{Carries, RawSocket};
+use linux_io::udp::{self, UdpSocket};
+use linux_io::{Outgoing, Sender, TapQueue, steer};
 use packet::peer::OWN_MAC;
 use packet::{Path, PeerId, gre};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// The most workers a tunnel may have.
 const MAX_WORKERS: u16 = 64;
@@ -24,6 +33,8 @@ const MAX_WORKERS: u16 = 64;
 const MAX_BINDS: usize = 8;
 /// DSCP class selector 6, which routing protocols have: NHRP passes before data.
 const CONTROL_TOS: u8 = 0xc0;
+/// How long a worker may take to do what control wants; it takes a millisecond.
+const OBEDIENCE: Duration = Duration::from_secs(5);
 
 /// Why a request can't be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +48,18 @@ pub enum Error {
     /// A slot number beyond the table.
     #[error("peer {0:?} has an index beyond {max}", max = PeerId::MAX_INDEX)]
     Index(PeerId),
+    /// Only where everything is encrypted.
+    #[error("the tunnel is not encrypted")]
+    NotEncrypted,
+    /// An SA that can't be.
+    #[error("{0}")]
+    Sa(#[from] Refused),
+    /// Nothing leaves an encrypted tunnel but by an SA.
+    #[error("there is no SA for {0}")]
+    NoSa(Path),
+    /// No socket for IKE.
+    #[error("no socket for IKE to {0}: the tunnel is not bound to such an address, or has no port for it")]
+    NoIkeSocket(SocketAddr),
     /// No socket of the path's kind.
     #[error("no socket for {0}: the tunnel is not bound to such an address, or does not listen for raw GRE")]
     NoSocket(Path),
@@ -53,11 +76,19 @@ pub struct Tunnel {
     tables: Tables,
     published: Published,
     changed: bool,
-    checkpoint: Option<Vec<u8>>,
+    /// It has keys in it.
+    checkpoint: Option<Zeroizing<Vec<u8>>>,
     punts: PuntSource,
     sender: Sender,
     /// The workers' counters; they stay when a worker is replaced by one of the same number.
     stats: Vec<Arc<WorkerStats>>,
+    /// Control's own.
+    own_stats: WorkerStats,
+    directory: Directory,
+    /// SAs that have no worker now.
+    parked: Parked,
+    /// Was anything posted since workers last reported?
+    posted: bool,
     // Workers stand before what they use, so that they end first.
     workers: Vec<Handle>,
     taps: Vec<Arc<TapQueue>>,
@@ -78,6 +109,10 @@ impl Tunnel {
             punts,
             sender: Sender::new(),
             stats: Vec::new(),
+            own_stats: WorkerStats::default(),
+            directory: Directory::default(),
+            parked: Parked::default(),
+            posted: false,
             workers: Vec::new(),
             taps: Vec::new(),
             sockets: Vec::new(),
@@ -98,13 +133,13 @@ impl Tunnel {
 
     /// What the last agent left.
     #[must_use]
-    pub const fn checkpoint(&self) -> Option<&Vec<u8>> {
-        self.checkpoint.as_ref()
+    pub fn checkpoint(&self) -> Option<&Vec<u8>> {
+        self.checkpoint.as_deref()
     }
 
     /// Keeps this for the next agent.
     pub fn store_checkpoint(&mut self, checkpoint: Vec<u8>) {
-        self.checkpoint = Some(checkpoint);
+        self.checkpoint = Some(checkpoint.into());
     }
 
     /// Makes the tunnel what `settings` say. Where that fails, what was before goes on.
@@ -116,6 +151,11 @@ impl Tunnel {
         if settings.interface != self.name {
             return Err(Error::Settings("a tunnel's interface has the tunnel's name"));
         }
+        if self.settings.as_ref().is_some_and(|before| before.encrypted != settings.encrypted) {
+            return Err(Error::Settings(
+                "whether a tunnel is encrypted can't be changed while it is there: remove it first",
+            ));
+        }
         self.open_queues(&settings)?;
         let link = |s: &TunnelSettings| (s.interface.clone(), s.mtu);
         if self.settings.as_ref().map(link) != Some(link(&settings)) || self.workers.is_empty() {
@@ -124,7 +164,7 @@ impl Tunnel {
         self.tables.configure(&settings);
         self.changed = true;
         self.publish();
-        let wire = |s: &TunnelSettings| (s.workers, s.bind.clone(), s.udp_port, s.raw_gre, s.ttl);
+        let wire = |s: &TunnelSettings| (s.workers, s.bind.clone(), s.udp_port, s.ike_port, s.raw_gre, s.ttl);
         if self.workers.is_empty() || self.settings.as_ref().map(wire) != Some(wire(&settings)) {
             let before = self.settings.replace(settings);
             if let Err(error) = self.restart() {
@@ -144,7 +184,7 @@ impl Tunnel {
     /// Opens the queues that are missing, and all again when the interface was deleted under us.
     fn open_queues(&mut self, settings: &TunnelSettings) -> Result<(), Error> {
         if self.taps.iter().any(|tap| !tap.is_alive()) {
-            self.workers.clear();
+            self.stop();
             self.taps.clear();
         }
         while self.taps.len() < usize::from(settings.workers) {
@@ -161,27 +201,35 @@ impl Tunnel {
     /// Replaces all sockets and workers. The port is free only when the old sockets are closed, so that what arrives in
     /// between is lost; it is done only when the wire changes.
     fn restart(&mut self) -> Result<(), Error> {
+        self.stop();
         let Some(settings) = &self.settings else { return Err(Error::NotConfigured) };
-        self.workers.clear();
         self.sockets.clear();
         for number in 0..settings.workers {
             self.sockets.push(Arc::new(open_sockets(settings, number)?));
+        }
+        if let Some(first) = self.sockets.first() {
+            steer(settings, first)?;
         }
         self.taps.truncate(usize::from(settings.workers));
         let workers = usize::from(settings.workers);
         for (id, peer) in self.peers() {
             self.tables.set_peer(id, peer, workers);
         }
+        self.directory.rehome(workers, &mut self.tables.outbound);
         self.changed = true;
         self.publish();
         let Some(settings) = &self.settings else { return Err(Error::NotConfigured) };
         while self.stats.len() < workers {
             self.stats.push(Arc::default());
         }
-        let owned = self.taps.iter().zip(&self.sockets).zip(&self.stats).enumerate();
-        for (number, ((tap, sockets), stats)) in owned {
+        let ports = exchange::ports(workers)?;
+        let sas = self.parked.distribute(workers);
+        let owned = self.taps.iter().zip(&self.sockets).zip(&self.stats).zip(sas).enumerate();
+        for (number, (((tap, sockets), stats), sas)) in owned {
             let parts = Parts {
                 number,
+                ports: ports.clone(),
+                sas: settings.encrypted.then_some(sas),
                 tap: tap.clone(),
                 sockets: sockets.clone(),
                 tables: self.published.reader(),
@@ -194,10 +242,18 @@ impl Tunnel {
             interface = settings.interface,
             workers,
             port = settings.udp_port,
-            raw_gre = settings.raw_gre,
+            encrypted = settings.encrypted,
+            without_udp = settings.raw_gre,
             "tunnel is up"
         );
         Ok(())
+    }
+
+    /// Ends the workers, and keeps their SAs for the next.
+    fn stop(&mut self) {
+        for worker in self.workers.drain(..) {
+            self.parked.park(worker.stop());
+        }
     }
 
     /// Adds or replaces a peer.
@@ -245,6 +301,8 @@ impl Tunnel {
 
     /// Lets workers see what changed. To be called after a run of changes and before they are acknowledged.
     pub fn publish(&mut self) {
+        // First the owners have their SAs, then others hand them packets.
+        self.settle();
         if std::mem::take(&mut self.changed) {
             self.published.publish(&self.tables);
         }
@@ -253,21 +311,152 @@ impl Tunnel {
     /// Sends a control message over exactly this path.
     ///
     /// # Errors
-    /// [`Error::NoSocket`], or what the kernel says.
-    pub fn transmit(&mut self, path: Path, protocol: u16, payload: &[u8]) -> Result<(), Error> {
+    /// [`Error::NoSocket`], [`Error::NoSa`], or what the kernel says.
+    pub fn transmit(&mut self, path: Path, protocol: u16, payload: Vec<u8>) -> Result<(), Error> {
         let sockets = self.sockets.first().ok_or(Error::NotConfigured)?;
         let (socket, to) = sockets.towards(path).ok_or(Error::NoSocket(path))?;
-        let (protocol, key) = (gre::Protocol(protocol), self.tables.tunnel.key);
+        let protocol = gre::Protocol(protocol);
+        let tos = if protocol == gre::Protocol::NHRP { CONTROL_TOS } else { 0 };
+        if self.settings.as_ref().is_none_or(|settings| settings.encrypted) {
+            let owner = self.tables.outbound.owner(path, 0).ok_or_else(|| {
+                self.own_stats.count(Counter::DropNoSa);
+                Error::NoSa(path)
+            })?;
+            return self.post(owner, Order::Transmit(path, Outer::with_tos(tos), protocol, payload));
+        }
+        let key = self.tables.tunnel.key;
         let header = gre::encoded_len(key);
         let mut packet = vec![0; header];
-        packet.extend_from_slice(payload);
+        packet.extend_from_slice(&payload);
         // There is room: `header` octets of it.
         let _ = gre::encode(&mut packet, header, protocol, key);
-        let tos = if protocol == gre::Protocol::NHRP { CONTROL_TOS } else { 0 };
         let message = || [Outgoing { to, tos, segment: None, data: &packet }].into_iter();
         // The first error may be that of an earlier packet.
         self.sender.send(socket, message()).or_else(|_| self.sender.send(socket, message()))?;
         Ok(())
+    }
+
+    /// Sends an IKE message, behind the marker that tells it from ESP where they share a port; or a NAT keepalive.
+    ///
+    /// # Errors
+    /// [`Error::NoIkeSocket`], or what the kernel says.
+    pub fn transmit_ike(
+        &mut self,
+        remote: SocketAddr,
+        nat_traversal: bool,
+        message: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        const MARKER: [u8; 4] = [0; 4];
+        const KEEPALIVE: [u8; 1] = [0xff];
+        self.encrypted()?;
+        let sockets = self.sockets.first().ok_or(Error::NotConfigured)?;
+        let socket = sockets.for_ike(remote, nat_traversal).ok_or(Error::NoIkeSocket(remote))?;
+        let data = match message {
+            None => KEEPALIVE.to_vec(),
+            Some(message) if nat_traversal => [&MARKER, message].concat(),
+            Some(message) => message.to_vec(),
+        };
+        let outgoing = || [Outgoing { to: remote, tos: CONTROL_TOS, segment: None, data: &data }].into_iter();
+        let sent = self.sender.send(socket, outgoing()).or_else(|_| self.sender.send(socket, outgoing()));
+        if sent.is_err_and(|error| error.raw_os_error() == Some(EMSGSIZE)) {
+            // A peer that knows no fragments of IKE's own (RFC 7383) gets those of IP.
+            udp::allow_fragments(socket, remote.is_ipv6(), true);
+            let sent = self.sender.send(socket, outgoing());
+            udp::allow_fragments(socket, remote.is_ipv6(), false);
+            sent?;
+        }
+        Ok(())
+    }
+
+    fn encrypted(&self) -> Result<&TunnelSettings, Error> {
+        let settings = self.settings.as_ref().ok_or(Error::NotConfigured)?;
+        if settings.encrypted { Ok(settings) } else { Err(Error::NotEncrypted) }
+    }
+
+    /// Receives by this SA, from [`Self::settle`] on.
+    ///
+    /// # Errors
+    /// [`Error::Sa`].
+    pub fn add_inbound_sa(&mut self, path: Path, keys: &Keys) -> Result<(), Error> {
+        self.encrypted()?;
+        let (to, sa) = self.directory.add_inbound(path, keys, self.workers.len())?;
+        self.post(to, Order::AddInbound(Box::new(sa)))
+    }
+
+    /// No longer receives by this SA; one that is not there is none.
+    ///
+    /// # Errors
+    /// [`Error::NotEncrypted`].
+    pub fn remove_inbound_sa(&mut self, spi: u32) -> Result<(), Error> {
+        self.encrypted()?;
+        match self.directory.remove_inbound(spi, self.workers.len()) {
+            Some(from) => self.post(from, Order::RemoveInbound(spi)),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends by this SA instead of the one before it.
+    ///
+    /// # Errors
+    /// [`Error::Sa`].
+    pub fn set_outbound_sa(
+        &mut self,
+        path: Path,
+        lane: u16,
+        keys: &Keys,
+        soft: SaLimits,
+    ) -> Result<(), Error> {
+        self.encrypted()?;
+        let (workers, owners) = (self.workers.len(), &mut self.tables.outbound);
+        let (to, sa) = self.directory.set_outbound((path, lane), keys, soft, workers, owners)?;
+        self.changed = true;
+        self.post(to, Order::SetOutbound(Box::new(sa)))
+    }
+
+    /// No longer sends by this SA; one that is not there, or not in use any more, is none.
+    ///
+    /// # Errors
+    /// [`Error::NotEncrypted`].
+    pub fn remove_outbound_sa(&mut self, path: Path, spi: u32) -> Result<(), Error> {
+        self.encrypted()?;
+        let Some(from) = self.directory.remove_outbound(path, spi, &mut self.tables.outbound) else {
+            return Ok(());
+        };
+        // Others stop handing over before the owner forgets it.
+        self.changed = true;
+        self.publish();
+        self.post(from, Order::RemoveOutbound(path, spi))
+    }
+
+    /// What each SA has done.
+    #[must_use]
+    pub fn sas(&self) -> Vec<SaCounters> {
+        self.directory.counters(self.workers.len())
+    }
+
+    fn post(&mut self, worker: usize, order: Order) -> Result<(), Error> {
+        let port = self.workers.get(worker).and_then(Handle::port).ok_or(Error::NotConfigured)?;
+        port.mailbox.post(order);
+        self.posted = true;
+        Ok(())
+    }
+
+    /// Waits until workers have done what was posted to them.
+    fn settle(&mut self) {
+        if !std::mem::take(&mut self.posted) {
+            return;
+        }
+        let (report, reports): (_, Receiver<()>) = mpsc::channel();
+        for port in self.workers.iter().filter_map(Handle::port) {
+            port.mailbox.post(Order::Report(report.clone()));
+            port.bell.ring();
+        }
+        for _ in &self.workers {
+            if reports.recv_timeout(OBEDIENCE).is_err() {
+                tracing::error!(interface = self.name, "a worker does not do what it is told");
+                return;
+            }
+        }
     }
 
     /// What was counted: of the tunnel by name, and of each peer.
@@ -277,6 +466,7 @@ impl Tunnel {
         for stats in &self.stats {
             stats.add_to(&mut totals);
         }
+        self.own_stats.add_to(&mut totals);
         (totals, self.peer_counters().collect())
     }
 
@@ -292,6 +482,8 @@ impl Tunnel {
     /// What the kernel says.
     pub fn close(&mut self, delete_interface: bool) -> Result<(), Error> {
         self.workers.clear();
+        self.parked = Parked::default();
+        self.directory = Directory::default();
         self.sockets.clear();
         self.taps.clear();
         self.settings = None;
@@ -316,6 +508,12 @@ fn validate(settings: &TunnelSettings) -> Result<(), Error> {
     if settings.mtu < 576 {
         return Err(Error::Settings("the MTU is below 576"));
     }
+    if settings.ike_port.is_some() && !settings.encrypted {
+        return Err(Error::Settings("a port for IKE, and no encryption"));
+    }
+    if settings.ike_port == Some(settings.udp_port) {
+        return Err(Error::Settings("IKE alone, and IKE with ESP, at the same port"));
+    }
     if settings.ttl == 0 {
         return Err(Error::Settings("the TTL of outer packets is 0"));
     }
@@ -324,16 +522,35 @@ fn validate(settings: &TunnelSettings) -> Result<(), Error> {
 
 fn open_sockets(settings: &TunnelSettings, number: u16) -> Result<Sockets, Error> {
     let mut sockets = Sockets::default();
+    let carries = if settings.encrypted { Carries::Esp } else { Carries::Gre };
     for &address in &settings.bind {
         let at = SocketAddr::new(address, settings.udp_port);
         sockets.udp.push((at, UdpSocket::bind(at, settings.ttl)?));
         if settings.raw_gre {
             let share = (number, settings.workers);
-            sockets.gre.push((SocketAddr::new(address, 0), GreSocket::bind(address, settings.ttl, share)?));
+            let socket = RawSocket::bind(carries, address, settings.ttl, share)?;
+            sockets.raw.push((SocketAddr::new(address, 0), socket));
+        }
+        if let Some(port) = settings.ike_port.filter(|_| number == 0) {
+            let at = SocketAddr::new(address, port);
+            sockets.ike.push((at, UdpSocket::bind(at, settings.ttl)?));
         }
     }
     Ok(sockets)
 }
+
+/// Lets the kernel give each ESP packet in UDP to the worker that owns its SA, and IKE to the first.
+fn steer(settings: &TunnelSettings, first: &Sockets) -> Result<(), Error> {
+    if settings.encrypted && settings.workers > 1 {
+        let mask = u32::from(settings.workers.next_power_of_two()) - 1;
+        for (_, socket) in &first.udp {
+            steer::reuseport_by_first_word(socket, mask)?;
+        }
+    }
+    Ok(())
+}
+
+const EMSGSIZE: i32 = 90;
 
 /// Is this a sensible name for a tunnel? It becomes an interface's.
 #[must_use]

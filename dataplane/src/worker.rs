@@ -3,17 +3,20 @@
 //! It sleeps until one of them has something, then takes from each in turn no more than a budget, so that a flood at
 //! one does not starve the others.
 
+use crate::exchange::{Exchange, Port};
 use crate::inbound::{self, Source, ToKernel};
 use crate::io::{KernelUnderlay, Sockets, Tap};
 use crate::lane::Lane;
-use crate::mtu;
+use crate::opening;
 use crate::outbound;
 use crate::punt::Punts;
+use crate::sa::Sas;
 use crate::stats::{Counter, WorkerStats};
 use crate::tables::Tables;
 use arc_swap::ArcSwap;
-use linux_io::poll::{self, Ready, Waker};
-use linux_io::{PathError, PathErrors, Receiver, TapQueue};
+use linux_io::poll::{self, Ready};
+use linux_io::raw::Carries;
+use linux_io::{PathErrors, Receiver, TapQueue};
 use packet::coalesce::Offloads;
 use packet::{Instant, Path, gre, vnet};
 use std::io::{self, IoSlice};
@@ -26,10 +29,12 @@ use std::thread::JoinHandle;
 const FRAMES: usize = 64;
 /// Messages taken from a UDP socket at once; each may be 64 KiB of glued datagrams.
 const UDP_MESSAGES: usize = 16;
-/// Messages taken from a raw socket at once.
-const GRE_MESSAGES: usize = 64;
+/// Messages taken from a raw socket, or one of IKE, at once.
+const RAW_MESSAGES: usize = 64;
 /// Receives from one socket before the others have their turn.
 const RECEIVES: usize = 2;
+/// Batches of other workers taken before the others have their turn.
+const HANDED: usize = 16;
 /// Entries taken from an error queue at once.
 const ERRORS: usize = 32;
 
@@ -40,6 +45,10 @@ const FRAME: usize = vnet::HEADER_LEN + packet::eth::HEADER_LEN + 65_536;
 pub struct Parts {
     /// Its number, from 0.
     pub number: usize,
+    /// The ports of all workers of the tunnel.
+    pub ports: Arc<[Port]>,
+    /// Its SAs; `None` in a tunnel that is not encrypted.
+    pub sas: Option<Sas>,
     /// Its queue.
     pub tap: Arc<TapQueue>,
     /// Its sockets.
@@ -54,33 +63,53 @@ pub struct Parts {
 
 /// A running worker.
 pub struct Handle {
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Sas>>,
     stop: Arc<AtomicBool>,
-    waker: Arc<Waker>,
+    ports: Arc<[Port]>,
+    number: usize,
 }
 
 impl Handle {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When the process is out of descriptors or threads.
+    /// When the process is out of threads.
     pub fn start(parts: Parts, name: &str) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let waker = Arc::new(Waker::new()?);
-        let worker = Worker::new(parts, stop.clone(), waker.clone());
+        let (ports, number) = (parts.ports.clone(), parts.number);
+        let worker = Worker::new(parts, stop.clone());
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
-        Ok(Self { thread: Some(thread), stop, waker })
+        Ok(Self { thread: Some(thread), stop, ports, number })
+    }
+
+    /// What control tells this worker by.
+    #[must_use]
+    pub fn port(&self) -> Option<&Port> {
+        self.ports.get(self.number)
+    }
+
+    /// Ends the thread, and waits for it: afterwards nobody uses its queue, its sockets, or the SAs it gives back.
+    #[must_use]
+    pub fn stop(mut self) -> Sas {
+        self.end()
+    }
+
+    fn end(&mut self) -> Sas {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(port) = self.port() {
+            port.bell.waker().wake();
+        }
+        let ended = self.thread.take().map(JoinHandle::join);
+        ended.unwrap_or_else(|| Ok(Sas::default())).unwrap_or_else(|_| {
+            tracing::error!("a worker panicked; its SAs are lost");
+            Sas::default()
+        })
     }
 }
 
 impl Drop for Handle {
-    /// Ends the thread, and waits for it: afterwards nobody uses its queue and sockets.
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.waker.wake();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("a worker panicked");
-        }
+        self.end();
     }
 }
 
@@ -90,11 +119,12 @@ struct Worker {
     sockets: Arc<Sockets>,
     tables: Arc<ArcSwap<Tables>>,
     stop: Arc<AtomicBool>,
-    waker: Arc<Waker>,
+    ports: Arc<[Port]>,
+    number: usize,
     to_kernel: ToKernel,
     frame: Vec<u8>,
     udp: Receiver,
-    gre: Receiver,
+    raw: Receiver,
     /// The interface still takes and gives frames.
     tap_works: bool,
 }
@@ -110,30 +140,33 @@ impl Tap for Arc<TapQueue> {
 }
 
 impl Worker {
-    fn new(parts: Parts, stop: Arc<AtomicBool>, waker: Arc<Waker>) -> Self {
+    fn new(parts: Parts, stop: Arc<AtomicBool>) -> Self {
         let granted = parts.tap.offloads();
         let offloads = Offloads { tcp4: granted.tso, tcp6: granted.tso, udp: granted.uso };
         let underlay = KernelUnderlay::new(parts.sockets.clone());
+        let exchange = Exchange::new(parts.number, parts.ports.clone(), parts.sas.is_some());
         Self {
-            lane: Lane::new(parts.number, parts.tap.clone(), underlay, parts.punts, parts.stats),
+            lane: Lane::new(exchange, parts.sas, parts.tap.clone(), underlay, parts.punts, parts.stats),
             tap: parts.tap,
             sockets: parts.sockets,
             tables: parts.tables,
             stop,
-            waker,
+            ports: parts.ports,
+            number: parts.number,
             to_kernel: ToKernel::new(offloads),
             frame: vec![0; FRAME],
             udp: Receiver::new(UDP_MESSAGES),
-            gre: Receiver::new(GRE_MESSAGES),
+            raw: Receiver::new(RAW_MESSAGES),
             tap_works: true,
         }
     }
 
-    fn run(mut self) {
-        let (sockets, tap, waker) = (self.sockets.clone(), self.tap.clone(), self.waker.clone());
-        let mut descriptors: Vec<BorrowedFd<'_>> = vec![waker.as_fd()];
-        descriptors.extend(sockets.udp.iter().map(|(_, socket)| socket.as_fd()));
-        descriptors.extend(sockets.gre.iter().map(|(_, socket)| socket.as_fd()));
+    fn run(mut self) -> Sas {
+        let (sockets, tap, ports) = (self.sockets.clone(), self.tap.clone(), self.ports.clone());
+        let Some(port) = ports.get(self.number) else { return self.lane.into_sas() };
+        let mut descriptors: Vec<BorrowedFd<'_>> = vec![port.bell.waker().as_fd()];
+        descriptors.extend(sockets.udp.iter().chain(&sockets.ike).map(|(_, socket)| socket.as_fd()));
+        descriptors.extend(sockets.raw.iter().map(|(_, socket)| socket.as_fd()));
         descriptors.push(tap.as_fd());
         let mut ready = [Ready::default(); poll::MAX_DESCRIPTORS];
         while !self.stop.load(Ordering::Relaxed) {
@@ -144,53 +177,76 @@ impl Worker {
                 tracing::error!(%error, "a worker can't wait for packets");
                 break;
             }
-            self.round(&sockets, ready);
+            self.round(port, &sockets, ready);
         }
+        self.lane.into_sas()
     }
 
     /// One turn for everything that is ready.
-    fn round(&mut self, sockets: &Sockets, ready: &[Ready]) {
+    fn round(&mut self, port: &Port, sockets: &Sockets, ready: &[Ready]) {
         let tables = self.tables.clone();
         let tables = tables.load();
         self.lane.now = Instant::from_nanos(poll::now());
         let mut ready = ready.iter();
         if ready.next().is_some_and(|waker| waker.readable) {
-            self.waker.clear();
+            port.bell.hush();
         }
-        for (_, socket) in &sockets.udp {
+        for order in port.mailbox.take().into_iter().flatten() {
+            self.lane.obey(&tables, order);
+        }
+        self.take_handed(&tables, port);
+        let ike = sockets.ike.iter().map(|(_, socket)| (socket, Source::Ike));
+        for (socket, source) in sockets.udp.iter().map(|(_, socket)| (socket, Source::Udp)).chain(ike) {
             let Some(ready) = ready.next() else { return };
             if ready.error {
-                self.path_errors(&tables, socket.as_fd(), true);
+                self.path_errors(&tables, socket.as_fd(), source);
             }
             if ready.readable {
-                self.receive(&tables, socket.as_fd(), Source::Udp);
+                self.receive(&tables, socket.as_fd(), source);
             }
         }
-        for (_, socket) in &sockets.gre {
+        for (_, socket) in &sockets.raw {
             let Some(ready) = ready.next() else { return };
+            let source = match (socket.carries(), socket.delivers_header()) {
+                (Carries::Gre, true) => Source::GreV4,
+                (Carries::Gre, false) => Source::GreV6,
+                (Carries::Esp, true) => Source::EspV4,
+                (Carries::Esp, false) => Source::EspV6,
+            };
             if ready.error {
-                self.path_errors(&tables, socket.as_fd(), false);
+                self.path_errors(&tables, socket.as_fd(), source);
             }
             if ready.readable {
-                let source = if socket.delivers_header() { Source::GreV4 } else { Source::GreV6 };
                 self.receive(&tables, socket.as_fd(), source);
             }
         }
         if ready.next().is_some_and(|tap| tap.readable || tap.error) {
             self.read_frames(&tables);
         }
-        self.lane.flush();
+        self.lane.flush_all();
         self.lane.punts.ring();
     }
 
+    /// Seals and opens what other workers handed over.
+    fn take_handed(&mut self, tables: &Tables, port: &Port) {
+        for _ in 0..HANDED {
+            let Some(mut batch) = self.lane.exchange.take() else { return };
+            opening::handed(&mut self.lane, tables, &mut self.to_kernel, &mut batch);
+            self.lane.exchange.give_back(batch);
+            self.lane.flush();
+        }
+        // There may be more.
+        port.bell.ring();
+    }
+
     fn receive(&mut self, tables: &Tables, socket: BorrowedFd<'_>, source: Source) {
-        let receiver = if source == Source::Udp { &mut self.udp } else { &mut self.gre };
+        let receiver = if source == Source::Udp { &mut self.udp } else { &mut self.raw };
         for _ in 0..RECEIVES {
             // An error is that of an earlier packet, and its details are in the error queue; or there is nothing.
             let Ok(count) = receiver.receive(socket) else { return };
             let (buffer, arrived) = receiver.parts();
             inbound::datagrams(&mut self.lane, tables, &mut self.to_kernel, source, buffer, arrived);
-            self.lane.flush();
+            self.lane.flush_all();
             if count < receiver.capacity() {
                 return;
             }
@@ -218,21 +274,28 @@ impl Worker {
 
     /// What ICMP, or our own kernel, says of packets we sent: only "too big" matters here, lost peers are the
     /// agent's to notice by its probes.
-    fn path_errors(&mut self, tables: &Tables, socket: BorrowedFd<'_>, udp: bool) {
+    fn path_errors(&mut self, tables: &Tables, socket: BorrowedFd<'_>, source: Source) {
+        let udp = source == Source::Udp;
+        let encrypted = self.lane.is_encrypted();
         for error in PathErrors::of(socket).take(ERRORS) {
-            let Some(mtu) = error.mtu.filter(|_| error.local || quotes_us(tables, &error)) else { continue };
+            // What was wrong with an IKE message, retransmissions find out.
+            let Some(mtu) = error.mtu.filter(|_| source != Source::Ike) else { continue };
             let meant = |path: Path| {
                 let port = if error.local { path.port() } else { udp.then_some(error.port) };
-                path.remote == error.to && path.port().is_some() == udp && path.port() == port
+                let there = path.remote == error.to && path.port().is_some() == udp && path.port() == port;
+                there && (error.local || quotes_us(tables, encrypted, path, error.quote()))
             };
             too_big(&mut self.lane.punts, tables, meant, mtu, self.lane.now, &self.lane.stats);
         }
     }
 }
 
-/// Does the error quote a packet of ours? The kernel has compared addresses and ports; this compares our GRE header.
-fn quotes_us(tables: &Tables, error: &PathError) -> bool {
-    let quote = error.quote();
+/// Does the error quote a packet of ours? The kernel has compared addresses and ports; this compares our GRE header, or
+/// the SPI, which nobody knows who did not see our packets.
+fn quotes_us(tables: &Tables, encrypted: bool, path: Path, quote: &[u8]) -> bool {
+    if encrypted {
+        return esp::spi_of(quote).is_some_and(|spi| tables.outbound.sends_by(path, spi));
+    }
     let mut header = [0; gre::MAX_ENCODED_LEN];
     [gre::Protocol::IPV4, gre::Protocol::IPV6, gre::Protocol::NHRP].into_iter().any(|protocol| {
         let length = gre::encoded_len(tables.tunnel.key);
@@ -253,7 +316,7 @@ fn too_big(
     for row in tables.peers.iter() {
         let Some(path) = row.peer.send.filter(|path| meant(*path)) else { continue };
         if let Some(mtu) = row.path_mtu.set(path, mtu, now) {
-            let inner = mtu::inner(tables.tunnel.mtu, path, tables.tunnel.key, Some(mtu));
+            let inner = tables.inner_mtu(row, path, now);
             tracing::debug!(%path, mtu, inner, "the path is narrower than its link");
             stats.count(Counter::PathErrors);
             punts.path_mtu(path, mtu, stats);

@@ -1,4 +1,4 @@
-//! TAP queues, UDP and raw GRE sockets with their offloads, and the system calls that move batches through them.
+//! TAP queues, UDP and raw sockets with their offloads, and the system calls that move batches through them.
 //!
 //! This is the only crate of the workspace with `unsafe` in it; each block says why it is sound. Everything it
 //! offers is safe to call, does not allocate per packet, and never blocks except in [`poll::wait`].
@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`tap`] | queues of the tunnel interface, with virtio headers |
 //! | [`link`] | the interface's MTU, address and super-frame limits, by rtnetlink |
-//! | [`udp`], [`gre`] | the sockets of the underlay |
+//! | [`udp`], [`raw`] | the sockets of the underlay |
 //! | [`send`], [`receive`] | `sendmmsg` and `recvmmsg` over the caller's buffers |
 //! | [`errors`] | what ICMP says of our own packets |
 //! | [`offload`] | one file per offload: probing and names |
@@ -15,10 +15,10 @@
 //! | [`poll`] | waiting, and being woken |
 
 pub mod errors;
-pub mod gre;
 pub mod link;
 pub mod offload;
 pub mod poll;
+pub mod raw;
 pub mod receive;
 pub mod send;
 pub mod steer;

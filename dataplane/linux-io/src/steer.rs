@@ -24,6 +24,52 @@ pub fn share_by_sender(socket: impl AsFd, version6: bool, (number, of): (u16, u1
     sockopt::attach_program(socket, libc::SO_ATTACH_FILTER, &program)
 }
 
+/// Lets a raw socket of ESP see only the SPIs whose lowest bits, as many as it takes to count to `of`, are `number`.
+/// Numbers beyond the last are the first's.
+///
+/// # Errors
+/// What the kernel says.
+pub fn share_by_spi(socket: impl AsFd, version6: bool, (number, of): (u16, u16)) -> io::Result<()> {
+    if of <= 1 {
+        return Ok(());
+    }
+    let mask = u32::from(of.next_power_of_two()) - 1;
+    // The socket's data begins with the IP header, of a length that is told in it, or (IPv6) behind all headers.
+    let load = if version6 {
+        [
+            op(libc::BPF_LDX | libc::BPF_W | libc::BPF_IMM, 0),
+            op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+        ]
+    } else {
+        [
+            op(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
+            op(libc::BPF_LD | libc::BPF_W | libc::BPF_IND, 0),
+        ]
+    };
+    let mine = if number == 0 {
+        // 0, or beyond the last.
+        [
+            jump(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, 0),
+            jump(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, of.into(), 0, 1),
+        ]
+    } else {
+        [
+            jump(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number.into(), 0, 2),
+            jump(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number.into(), 0, 1),
+        ]
+    };
+    let program = [
+        load[0],
+        load[1],
+        op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, mask),
+        mine[0],
+        mine[1],
+        op(libc::BPF_RET | libc::BPF_K, u32::MAX),
+        op(libc::BPF_RET | libc::BPF_K, 0),
+    ];
+    sockopt::attach_program(socket, libc::SO_ATTACH_FILTER, &program)
+}
+
 /// Makes the sockets that share a port with `socket` receive by the first word of the payload, masked: the socket
 /// bound as number `word & mask` gets it. (An SPI carries its owner there.)
 ///

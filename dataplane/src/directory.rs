@@ -1,0 +1,136 @@
+//! Control's account of a tunnel's SAs: which there are, who owns them, what they have done. The SAs themselves are
+//! with the workers.
+
+use crate::messages::{SaCounters, SaLimits};
+use crate::owners::Owners;
+use crate::sa::{InboundSa, OutboundSa, SaStats, owner};
+use esp::{BadKeys, Keys};
+use packet::Path;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// An SA to receive by.
+struct Receiving {
+    path: Path,
+    stats: Arc<SaStats>,
+}
+
+/// An SA to send by.
+struct Sending {
+    lane: u16,
+    spi: u32,
+    stats: Arc<SaStats>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Directory {
+    inbound: BTreeMap<u32, Receiving>,
+    /// By path and owner, of which each has one at most.
+    outbound: BTreeMap<(Path, usize), Sending>,
+}
+
+/// Why an SA is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No SA can be made of these keys.
+    #[error("{0}")]
+    Keys(#[from] BadKeys),
+    /// Two SAs of one SPI can't be told apart.
+    #[error("there is an SA with SPI {0:08x} already")]
+    Taken(u32),
+    /// Its steering bits name no worker.
+    #[error("SPI {0:08x} names a worker that does not exist")]
+    NoWorker(u32),
+}
+
+impl Directory {
+    /// Makes an SA to receive by, and says which worker is to have it.
+    ///
+    /// # Errors
+    /// [`Refused`]; then it is not noted.
+    pub fn add_inbound(
+        &mut self,
+        path: Path,
+        keys: &Keys,
+        workers: usize,
+    ) -> Result<(usize, InboundSa), Refused> {
+        if self.inbound.contains_key(&keys.spi) {
+            return Err(Refused::Taken(keys.spi));
+        }
+        let to = owner(keys.spi, workers);
+        if keys.spi as usize & (workers.next_power_of_two() - 1) != to {
+            return Err(Refused::NoWorker(keys.spi));
+        }
+        let stats = Arc::<SaStats>::default();
+        let sa = InboundSa::new(path, keys, stats.clone())?;
+        self.inbound.insert(keys.spi, Receiving { path, stats });
+        Ok((to, sa))
+    }
+
+    /// Forgets an SA to receive by, and says which worker has it, if there is one.
+    pub fn remove_inbound(&mut self, spi: u32, workers: usize) -> Option<usize> {
+        self.inbound.remove(&spi).map(|_| owner(spi, workers))
+    }
+
+    /// Makes an SA to send by in place of the one before it, and says which worker is to have it.
+    ///
+    /// # Errors
+    /// [`Refused::Keys`]; then it is not noted.
+    pub fn set_outbound(
+        &mut self,
+        (path, lane): (Path, u16),
+        keys: &Keys,
+        soft: SaLimits,
+        workers: usize,
+        owners: &mut Arc<Owners>,
+    ) -> Result<(usize, OutboundSa), Refused> {
+        let to = usize::from(lane) % workers.max(1);
+        let stats = Arc::<SaStats>::default();
+        let sa = OutboundSa::new((path, lane), keys, soft, stats.clone())?;
+        self.outbound.insert((path, to), Sending { lane, spi: keys.spi, stats });
+        Arc::make_mut(owners).set(path, to, keys.spi, keys.suite);
+        Ok((to, sa))
+    }
+
+    /// Forgets an SA to send by, and says which worker has it, if it is still in use.
+    pub fn remove_outbound(&mut self, path: Path, spi: u32, owners: &mut Arc<Owners>) -> Option<usize> {
+        let range = (path, 0)..=(path, usize::MAX);
+        let key = self.outbound.range(range).find(|(_, sa)| sa.spi == spi).map(|(key, _)| *key)?;
+        self.outbound.remove(&key);
+        Arc::make_mut(owners).remove(path, key.1);
+        Some(key.1)
+    }
+
+    /// What each SA has done.
+    #[must_use]
+    pub fn counters(&self, workers: usize) -> Vec<SaCounters> {
+        let inbound = self
+            .inbound
+            .iter()
+            .map(|(spi, sa)| counters(*spi, false, sa.path, owner(*spi, workers), &sa.stats));
+        let outbound =
+            self.outbound.iter().map(|((path, to), sa)| counters(sa.spi, true, *path, *to, &sa.stats));
+        inbound.chain(outbound).collect()
+    }
+
+    /// There are so many workers now: who owns which SA changes as [`crate::sa::Parked::distribute`] changes it.
+    pub fn rehome(&mut self, workers: usize, owners: &mut Arc<Owners>) {
+        let mut known = Owners::default();
+        let mut before: Vec<_> = std::mem::take(&mut self.outbound).into_iter().collect();
+        before.sort_by_key(|(_, sa)| std::cmp::Reverse(sa.lane));
+        for ((path, worker), sa) in before {
+            let Some(suite) = owners.suite_of(path, worker) else { continue };
+            let to = usize::from(sa.lane) % workers.max(1);
+            known.set(path, to, sa.spi, suite);
+            self.outbound.insert((path, to), sa);
+        }
+        *owners = Arc::new(known);
+    }
+}
+
+fn counters(spi: u32, outbound: bool, path: Path, owner: usize, stats: &SaStats) -> SaCounters {
+    let [sequence, packets, octets, replayed, forged] = stats.get();
+    let owner = u16::try_from(owner).unwrap_or(u16::MAX);
+    SaCounters { spi, outbound, path, owner, sequence, packets, octets, replayed, forged }
+}

@@ -1,0 +1,216 @@
+//! Between workers: packets for an SA that another worker owns go to it by the batch, over a bounded queue without
+//! locks. Buffers go round: whoever emptied one gives it back to the worker it came from.
+
+use crate::mailbox::Mailbox;
+use crate::transmit::Outer;
+use crossbeam_queue::ArrayQueue;
+use linux_io::poll::Waker;
+use packet::Path;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Octets of a batch: any packet with its GRE header, or a super-frame cut into packets.
+const BATCH: usize = 66_000;
+/// Packets of a batch.
+const PACKETS: usize = 256;
+/// Batches that a worker has on their way, at most.
+const BATCHES: usize = 16;
+
+/// What is to be done with a packet that was handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// Sealed and sent: GRE header and inner packet, in clear.
+    Out(Path, Outer),
+    /// Opened: an ESP packet that arrived by this path, with this DSCP and ECN outside.
+    In(Path, u8),
+}
+
+/// Packets for another worker.
+pub struct Batch {
+    buffer: Vec<u8>,
+    used: usize,
+    packets: Vec<(Way, Range<usize>)>,
+    /// Whose buffer it is.
+    home: usize,
+}
+
+impl Batch {
+    fn new(home: usize) -> Self {
+        Self { buffer: vec![0; BATCH], used: 0, packets: Vec::with_capacity(PACKETS), home }
+    }
+
+    fn has_room(&self, length: usize) -> bool {
+        self.used + length <= self.buffer.len() && self.packets.len() < PACKETS
+    }
+
+    /// The buffer, and the packets in it.
+    pub fn parts(&mut self) -> (&mut [u8], &[(Way, Range<usize>)]) {
+        (&mut self.buffer, &self.packets)
+    }
+}
+
+/// What wakes a worker, at most once until it has looked.
+pub struct Bell {
+    waker: Waker,
+    rung: AtomicBool,
+}
+
+impl Bell {
+    fn new() -> io::Result<Self> {
+        Ok(Self { waker: Waker::new()?, rung: AtomicBool::new(false) })
+    }
+
+    /// What becomes readable.
+    #[must_use]
+    pub const fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// There is something for the worker.
+    pub fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+
+    /// The worker is about to look.
+    pub fn hush(&self) {
+        // In this order: what is rung for from here on is heard again, and what was rung for before is seen.
+        self.waker.clear();
+        self.rung.swap(false, Ordering::AcqRel);
+    }
+}
+
+/// Where others reach one worker.
+pub struct Port {
+    /// Wakes it.
+    pub bell: Bell,
+    /// What control wants of it.
+    pub mailbox: Mailbox,
+    inbox: ArrayQueue<Batch>,
+    returned: ArrayQueue<Batch>,
+}
+
+/// The ports of so many workers.
+///
+/// # Errors
+/// When the process is out of descriptors.
+pub fn ports(workers: usize) -> io::Result<Arc<[Port]>> {
+    let port = |_| {
+        Ok(Port {
+            bell: Bell::new()?,
+            mailbox: Mailbox::default(),
+            inbox: ArrayQueue::new((workers * BATCHES).max(1)),
+            returned: ArrayQueue::new(BATCHES),
+        })
+    };
+    (0..workers).map(port).collect()
+}
+
+/// Did a packet go to its owner?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Handed {
+    /// It will.
+    Yes,
+    /// The owner does not keep up.
+    Full,
+}
+
+/// One worker's end.
+pub struct Exchange {
+    number: usize,
+    ports: Arc<[Port]>,
+    /// The batch being filled for each other worker.
+    open: Vec<Option<Batch>>,
+    /// Empty ones of our own.
+    free: Vec<Batch>,
+}
+
+impl Exchange {
+    /// The end of worker `number`. One that is alone, or without SAs, needs no buffers.
+    #[must_use]
+    pub fn new(number: usize, ports: Arc<[Port]>, encrypted: bool) -> Self {
+        let batches = if encrypted && ports.len() > 1 { BATCHES } else { 0 };
+        Self {
+            number,
+            open: (0..ports.len()).map(|_| None).collect(),
+            free: (0..batches).map(|_| Batch::new(number)).collect(),
+            ports,
+        }
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Which one this is.
+    #[must_use]
+    pub const fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Our own port.
+    #[must_use]
+    pub fn port(&self) -> Option<&Port> {
+        self.ports.get(self.number)
+    }
+
+    /// Puts one packet of `length` octets, written by `write`, into the batch for worker `to`.
+    pub fn hand(&mut self, to: usize, way: Way, length: usize, write: impl FnOnce(&mut [u8])) -> Handed {
+        if self.open.get(to).is_some_and(|open| open.as_ref().is_some_and(|batch| !batch.has_room(length))) {
+            self.send(to);
+        }
+        let free = &mut self.free;
+        let returned = self.ports.get(self.number).map(|port| &port.returned);
+        let Some(open) = self.open.get_mut(to) else { return Handed::Full };
+        if open.is_none() {
+            *open = free.pop().or_else(|| returned.and_then(ArrayQueue::pop));
+        }
+        let Some(batch) = open else { return Handed::Full };
+        let at = batch.used..batch.used + length;
+        let Some(room) = batch.buffer.get_mut(at.clone()) else { return Handed::Full };
+        write(room);
+        batch.used = at.end;
+        batch.packets.push((way, at));
+        Handed::Yes
+    }
+
+    /// Sends what is gathered for others on its way: once a batch.
+    pub fn flush(&mut self) {
+        for to in 0..self.open.len() {
+            self.send(to);
+        }
+    }
+
+    fn send(&mut self, to: usize) {
+        let Some(batch) = self.open.get_mut(to).and_then(Option::take) else { return };
+        let Some(port) = self.ports.get(to) else { return };
+        // There is room for all batches of all workers.
+        if let Err(batch) = port.inbox.push(batch) {
+            self.free.push(batch);
+        }
+        port.bell.ring();
+    }
+
+    /// The next batch that others have for us.
+    #[must_use]
+    pub fn take(&self) -> Option<Batch> {
+        self.port()?.inbox.pop()
+    }
+
+    /// A batch that was dealt with.
+    pub fn give_back(&mut self, mut batch: Batch) {
+        batch.used = 0;
+        batch.packets.clear();
+        if batch.home == self.number {
+            self.free.push(batch);
+        } else if let Some(port) = self.ports.get(batch.home) {
+            // There is room: it has no more batches than that.
+            let _ = port.returned.push(batch);
+        }
+    }
+}
