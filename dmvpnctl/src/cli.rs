@@ -1,5 +1,6 @@
 //! Arguments.
 
+use crate::commands::pki::Pki;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -88,6 +89,9 @@ pub enum Command {
         #[arg(value_name = "PREFIX", default_value = "", hide_default_value = true)]
         prefix: String,
     },
+    /// Certificates, for who has no PKI: roots, confined CAs, nodes, revocation
+    #[command(subcommand)]
+    Pki(Pki),
     /// Shell completions, to standard output
     Completions {
         /// Which shell

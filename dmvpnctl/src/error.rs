@@ -48,6 +48,9 @@ pub enum Error {
         "capture writes binary: send it to a program (dmvpnctl capture | wireshark -k -i -) or a file (dmvpnctl capture > overlay.pcapng)"
     )]
     Terminal,
+    /// A certificate could not be made, or a file of the PKI not be read.
+    #[error("{0}")]
+    Pki(String),
     /// Our output can't be written.
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
@@ -70,6 +73,12 @@ impl From<tonic::Status> for Error {
             }
             _ => Self::Refused(status.message().to_owned()),
         }
+    }
+}
+
+impl From<identity::CertificateError> for Error {
+    fn from(error: identity::CertificateError) -> Self {
+        Self::Pki(error.0)
     }
 }
 

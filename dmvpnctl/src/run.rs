@@ -31,6 +31,10 @@ pub async fn run(cli: &Cli, out: &mut impl Write) -> Result<ExitCode, Error> {
             clap_mangen::Man::new(Cli::command()).render(out)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Pki(command) => {
+            commands::pki::run(command, cli.output, out)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         _ => {}
     }
     let mut agent = connect(&cli.socket).await?;
@@ -104,7 +108,7 @@ pub async fn run(cli: &Cli, out: &mut impl Write) -> Result<ExitCode, Error> {
             let reply = agent.clear(request).await?.into_inner();
             show.one(out, &reply, render)?;
         }
-        Command::Completions { .. } | Command::Man => {}
+        Command::Completions { .. } | Command::Man | Command::Pki(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ pub mod diagnose;
 pub mod path;
 pub mod peers;
 pub mod sa;
+pub mod pki;
 pub mod shortcuts;
 pub mod status;
 pub mod watch;

@@ -34,7 +34,7 @@ pub use certificates::Certificates;
 pub use chain::Revocation;
 pub use shared_key::SharedKey;
 
-use ikev2::CertificateError;
+pub use ikev2::CertificateError;
 
 fn refused(text: impl Into<String>) -> CertificateError {
     CertificateError(text.into())

@@ -13,6 +13,7 @@ pub use request::Request;
 use crate::blocks::{self, Blocks};
 use crate::certificate::Certificate;
 use crate::names::Constraints;
+pub use crate::text::time as date;
 use crate::{refused, text};
 use der::Encode as _;
 use ikev2::CertificateError;

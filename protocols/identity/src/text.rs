@@ -24,7 +24,7 @@ pub(crate) fn hex(octets: &[u8]) -> String {
 }
 
 /// Seconds since 1970 as RFC 3339.
-pub(crate) fn time(unix: u64) -> String {
+pub fn time(unix: u64) -> String {
     der::DateTime::from_unix_duration(Duration::from_secs(unix))
         .map_or_else(|_| format!("{unix} s after 1970"), |time| time.to_string())
 }
