@@ -27,7 +27,7 @@ pub enum Malformed {
     /// SK or SKF is not the last payload, or stands within another.
     #[error("encrypted payload is not the last one")]
     EncryptedNotLast,
-    /// Proposals are not numbered 1, 2, 3, or the mark of the last one is wrong.
+    /// A proposal is numbered 0, or the mark of the last one is wrong.
     #[error("proposals are not in order")]
     ProposalOrder,
     /// More proposals than we read.

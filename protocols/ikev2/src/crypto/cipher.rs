@@ -93,13 +93,13 @@ impl Cipher {
         if self.integrity().is_some() { BLOCK } else { 1 }
     }
 
-    /// Names of encryption and integrity in Wireshark's `ikev2_decryption_table`.
+    /// Names of encryption and integrity in Wireshark's `ikev2_decryption_table`. (It knows no ChaCha20-Poly1305 there.)
     pub(super) const fn wireshark(self) -> (&'static str, &'static str) {
         const NONE: &str = "NONE [RFC4306]";
         match self {
             Self::Aes128Gcm16 => ("AES-GCM-128 with 16 octet ICV [RFC5282]", NONE),
             Self::Aes256Gcm16 => ("AES-GCM-256 with 16 octet ICV [RFC5282]", NONE),
-            Self::ChaCha20Poly1305 => ("ChaCha20-Poly1305 with 16 octet ICV [RFC7634]", NONE),
+            Self::ChaCha20Poly1305 => ("ChaCha20-Poly1305 [RFC7634]", NONE),
             Self::Aes128Cbc(integrity) => ("AES-CBC-128 [RFC3602]", integrity.wireshark()),
             Self::Aes256Cbc(integrity) => ("AES-CBC-256 [RFC3602]", integrity.wireshark()),
         }
