@@ -12,6 +12,8 @@ mod modp;
 pub mod nat;
 mod prf;
 mod protection;
+#[cfg(test)]
+mod wycheproof;
 
 pub use cipher::{Cipher, Integrity};
 pub use dh::{Group, InvalidPublicValue, KeyPair};

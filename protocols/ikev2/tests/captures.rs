@@ -58,10 +58,12 @@ fn ike(frame: &[u8]) -> Option<Datagram> {
 }
 
 type Named = BTreeMap<String, Vec<u8>>;
+type BySpis = BTreeMap<(u64, u64), Named>;
+type BySpi = BTreeMap<u32, Vec<u8>>;
 
 /// `secrets.txt`: by IKE SPIs, and by ESP SPI.
-fn secrets() -> (BTreeMap<(u64, u64), Named>, BTreeMap<u32, Vec<u8>>) {
-    let (mut ike, mut esp) = (BTreeMap::<(u64, u64), Named>::new(), BTreeMap::new());
+fn secrets() -> (BySpis, BySpi) {
+    let (mut ike, mut esp) = (BySpis::new(), BySpi::new());
     let mut current = (0, 0);
     for line in include_str!("vectors/secrets.txt").lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
