@@ -2,7 +2,7 @@
 
 use crate::dns::HubName;
 use crate::executor::Interface;
-use crate::security::Protection;
+use crate::security::{self, Protection};
 use crate::underlay::Source;
 use crds::manifest::{Secret, resolve};
 use crds::node::{NodeBgp, NodeHub, NodeTunnel};
@@ -14,6 +14,7 @@ use nhrp::{NhsId, Quirks};
 use packet::{Encapsulation, Path};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 /// What one tunnel needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +43,8 @@ pub struct TunnelConfig {
     pub protected: Vec<IpNet>,
     /// How it is protected; `None`: everything is in clear.
     pub protection: Option<Protection>,
+    /// Files and folders it is made from, besides the manifests.
+    pub files: Vec<PathBuf>,
 }
 
 /// What is known of the underlay now.
@@ -121,7 +124,10 @@ impl TunnelConfig {
         let by_hand = tunnel.static_routes.iter().map(|r| (r.prefix, r.via));
         Ok(Self {
             engine: dmvpn::Config {
-                identity: tunnel.identity.clone(),
+                identity: protection
+                    .as_ref()
+                    .and_then(|p| p.identity.clone())
+                    .unwrap_or_else(|| tunnel.identity.clone()),
                 networks: tunnel.networks.clone(),
                 addresses: tunnel.addresses.clone(),
                 phase: match tunnel.phase {
@@ -177,6 +183,7 @@ impl TunnelConfig {
             announce: tunnel.announce.clone(),
             protected: tunnel.protected_prefixes.clone(),
             protection,
+            files: security::files(tunnel),
         })
     }
 

@@ -1,11 +1,14 @@
 //! The folder of manifests: read, planned and parsed as a whole, and watched.
 //!
+//! Files and folders that manifests name (`file:`) are watched too: what a certificate is renewed with lies there.
+//!
 //! A folder with a mistake anywhere changes nothing: what runs goes on, and every mistake is told.
 
 use crate::config::TunnelConfig;
 use crds::manifest;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use plan::NodeFacts;
+use std::collections::BTreeSet;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -85,12 +88,42 @@ pub fn watch(
     })?;
     watcher.watch(&folder, RecursiveMode::NonRecursive)?;
     let (outcomes, receiver) = mpsc::channel(1);
-    tokio::spawn(follow(watcher, touches, outcomes, first, move || load(&folder, &node, workers)));
+    let mut watched = Watched { watcher, named: BTreeSet::new() };
+    watched.follow(&first);
+    tokio::spawn(follow(watched, touches, outcomes, first, move || load(&folder, &node, workers)));
     Ok(receiver)
 }
 
+/// What is watched besides the folder of manifests.
+struct Watched {
+    watcher: RecommendedWatcher,
+    named: BTreeSet<PathBuf>,
+}
+
+impl Watched {
+    /// Watches the folders of files that a good outcome names; a bad one names none, and changes nothing.
+    fn follow(&mut self, outcome: &Outcome) {
+        let Ok(tunnels) = outcome else { return };
+        // A file is replaced by another of its name: that is seen in its folder.
+        let folder = |path: &PathBuf| {
+            if path.is_dir() { path.clone() } else { path.parent().unwrap_or(path).to_owned() }
+        };
+        let named: BTreeSet<PathBuf> = tunnels.iter().flat_map(|t| &t.files).map(folder).collect();
+        for gone in self.named.difference(&named) {
+            // It may be gone altogether.
+            let _ = self.watcher.unwatch(gone);
+        }
+        for new in named.difference(&self.named) {
+            if let Err(error) = self.watcher.watch(new, RecursiveMode::NonRecursive) {
+                tracing::warn!(folder = %new.display(), %error, "cannot watch; it is read again every minute");
+            }
+        }
+        self.named = named;
+    }
+}
+
 async fn follow(
-    _watcher: RecommendedWatcher,
+    mut watched: Watched,
     mut touches: mpsc::Receiver<()>,
     outcomes: mpsc::Sender<Outcome>,
     mut last: Outcome,
@@ -109,6 +142,7 @@ async fn follow(
             }
         }
         let outcome = load();
+        watched.follow(&outcome);
         if outcome != last {
             last.clone_from(&outcome);
             if outcomes.send(outcome).await.is_err() {
@@ -165,6 +199,22 @@ spec:
         keep(folder.path(), &kept, is_good).unwrap();
         assert_eq!(fs::read_to_string(kept.join("site.yaml")).unwrap(), SPOKE);
         assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[tokio::test]
+    async fn a_key_in_a_file_is_read_again_when_it_changes() {
+        let (folder, keys) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let key = keys.path().join("psk");
+        fs::write(&key, "thirty-two octets of random text").unwrap();
+        let encrypted = format!("{{authentication: {{preSharedKey: {{secret: 'file:{}'}}}}}}", key.display());
+        fs::write(folder.path().join("site.yaml"), SPOKE.replace("{mode: None}", &encrypted)).unwrap();
+        let first = load(folder.path(), "a-1", 1);
+        let before = first.clone().unwrap();
+        let mut outcomes = watch(folder.path().to_owned(), "a-1".to_owned(), 1, first).unwrap();
+        fs::write(keys.path().join("new"), "another key of thirty-two octets").unwrap();
+        fs::rename(keys.path().join("new"), &key).unwrap();
+        let told = tokio::time::timeout(Duration::from_secs(10), outcomes.recv()).await.unwrap().unwrap();
+        assert_ne!(told.unwrap(), before);
     }
 
     #[tokio::test]
