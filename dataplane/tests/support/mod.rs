@@ -4,7 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
 use dmvpn_dataplane::codec::{self, Incoming};
-use dmvpn_dataplane::messages::{FromDatapath, PROTOCOL_VERSION, Peer, Request, ToDatapath, TunnelSettings};
+use dmvpn_dataplane::messages::{FromDatapath, PROTOCOL_VERSION, Peer, Request, SaCounters, ToDatapath, TunnelSettings};
 use packet::{Path, PeerId};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::collections::BTreeMap;
@@ -200,6 +200,18 @@ impl Agent {
         loop {
             match self.receive() {
                 FromDatapath::Counters { totals, .. } => return totals,
+                other => self.events.push(other),
+            }
+        }
+    }
+
+    /// The tunnel's SAs.
+    pub fn sas(&mut self) -> Vec<SaCounters> {
+        self.number += 1;
+        self.send(Request::GetSas);
+        loop {
+            match self.receive() {
+                FromDatapath::Sas { sas, .. } => return sas,
                 other => self.events.push(other),
             }
         }
