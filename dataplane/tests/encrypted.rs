@@ -168,8 +168,7 @@ fn sas_survive_new_workers_and_another_number_of_them() {
 fn encryption_is_not_switched_off() {
     if is_root() {
         let mut pair = unkeyed(UNDERLAY, false, 1);
-        let clear =
-            TunnelSettings { encrypted: false, ike_port: None, ..encrypted(LEFT, UNDERLAY[0], 1) };
+        let clear = TunnelSettings { encrypted: false, ike_port: None, ..encrypted(LEFT, UNDERLAY[0], 1) };
         let error = pair.a.agent.refused(Request::Configure(clear.clone()));
         assert!(error.contains("remove it first"), "{error}");
         let no_sa = Request::Transmit { path: pair.paths[1], protocol: Protocol::NHRP.0, payload: vec![1] };

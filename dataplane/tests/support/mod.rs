@@ -4,7 +4,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
 use dmvpn_dataplane::codec::{self, Incoming};
-use dmvpn_dataplane::messages::{FromDatapath, PROTOCOL_VERSION, Peer, Request, SaCounters, ToDatapath, TunnelSettings};
+use dmvpn_dataplane::messages::{
+    FromDatapath, PROTOCOL_VERSION, Peer, Request, SaCounters, ToDatapath, TunnelSettings,
+};
 use packet::{Path, PeerId};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::collections::BTreeMap;
