@@ -5,7 +5,9 @@ mod ask;
 pub use ask::Ask;
 
 use crate::error::{Error, Result};
+use crate::keys::{self, Key};
 use crate::manifest::Manifest;
+use crate::security::Proof;
 use crate::topology::{Lab, Node};
 use crate::wait;
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,6 +25,8 @@ pub struct Agent {
     directory: PathBuf,
     process: Mutex<Option<Child>>,
     arguments: Vec<String>,
+    /// What its certificate says.
+    claims: Mutex<Option<identity::pki::Claims>>,
 }
 
 /// How a process is ended.
@@ -38,7 +42,7 @@ impl Agent {
     /// Starts an agent with a manifest on a node, under the node's name.
     pub fn start(lab: &Lab, node: &Node, manifest: &Manifest) -> Result<Self> {
         let agent = Self::prepare(lab, node, &[])?;
-        agent.write_manifest("lab.yaml", &manifest.text())?;
+        agent.apply(manifest)?;
         agent.launch()?;
         Ok(agent)
     }
@@ -55,6 +59,8 @@ impl Agent {
             let path = directory.join(folder);
             fs::create_dir_all(&path).map_err(Error::io(format!("make {}", path.display())))?;
         }
+        let folder = directory.clone();
+        lab.keys().add_source(move || exported_keys(&folder));
         let (log, shown) = (directory.join("agent.log"), node.name().to_owned());
         lab.on_failure(move |folder| {
             print_tail(&shown, &log);
@@ -65,6 +71,7 @@ impl Agent {
             name: name.to_owned(),
             directory,
             process: Mutex::new(None),
+            claims: Mutex::new(None),
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
         })
     }
@@ -97,6 +104,21 @@ impl Agent {
     #[must_use]
     pub fn state_directory(&self) -> PathBuf {
         self.directory.join("state")
+    }
+
+    /// Gives it this manifest, and with it the credentials that the manifest speaks of. Those that it has already stay as
+    /// they are as long as they say the same.
+    pub fn apply(&self, manifest: &Manifest) -> Result {
+        if manifest.proof() == Proof::Certificates {
+            let claims = manifest.claims(&self.name);
+            let mut given = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            if given.as_ref() != Some(&claims) {
+                let pki = self.node.pki()?;
+                self.write_manifest("credentials.yaml", &pki.file(&pki.node(&claims)?, None))?;
+                *given = Some(claims);
+            }
+        }
+        self.write_manifest("lab.yaml", &manifest.text())
     }
 
     /// Puts a file into its folder, whole at once, as an editor does. An agent that runs takes it up.
@@ -233,6 +255,22 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     found.ok_or_else(|| {
         Error::other(format!("there is no {name}: build it (cargo build), or set DMVPN_BIN_DIR"))
     })
+}
+
+/// The keys of SAs that an agent has written, wherever below its folder.
+fn exported_keys(folder: &Path) -> Vec<(u32, Key)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_entry = |entry: fs::DirEntry| {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            exported_keys(&path)
+        } else if entry.file_name() == "esp_sa" {
+            keys::of_wireshark(&fs::read_to_string(&path).unwrap_or_default())
+        } else {
+            Vec::new()
+        }
+    };
+    entries.flat_map(of_entry).collect()
 }
 
 /// Prints the end of a log, for a story that failed.

@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Octets kept of each frame: enough for outer IPv6, UDP, GRE and an NHRP message with all its extensions.
-const SNAP: u32 = 400;
+/// Octets kept of each frame: enough for outer IPv6, UDP, ESP, GRE and an NHRP message with all its extensions.
+const SNAP: u32 = 600;
 /// Octets the kernel may keep for us while this machine is busy.
 const QUEUE: usize = 64 << 20;
 

@@ -18,6 +18,7 @@ pub mod netns;
 pub mod network;
 mod pin;
 pub mod relay;
+pub mod security;
 pub mod story;
 pub mod topology;
 pub mod traffic;

@@ -1,5 +1,7 @@
 //! Manifests of hubs and spokes, short to write in a story and complete in the file.
 
+use crate::security::{self, Proof};
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 /// A `DmvpnHub` or `DmvpnSpoke`, or several objects for one file.
@@ -7,10 +9,13 @@ use serde_json::{Value, json};
 pub struct Manifest {
     object: Value,
     others: Vec<Value>,
+    proof: Proof,
+    /// What its certificate says in place of what it announces.
+    certified: Option<Vec<IpNet>>,
 }
 
 impl Manifest {
-    /// A hub with this tunnel address in 10.200.0.0/16, phase 3, in the clear.
+    /// A hub with this tunnel address in 10.200.0.0/16, phase 3, protected as all of this run.
     #[must_use]
     pub fn hub(tunnel_address: &str) -> Self {
         Self::new("DmvpnHub", tunnel_address)
@@ -31,10 +36,56 @@ impl Manifest {
             "metadata": {"name": "lab"},
             "spec": {
                 "tunnel": {"network": "10.200.0.0/16", "addresses": format!("{tunnel_address}/32"), "phase": 3},
-                "security": {"mode": "None"},
             },
         });
-        Self { object, others: Vec::new() }
+        Self { object, others: Vec::new(), proof: Proof::None, certified: None }.proven_by(security::proof())
+    }
+
+    /// In the clear, whatever the setting of this run.
+    #[must_use]
+    pub fn clear(self) -> Self {
+        self.proven_by(Proof::None)
+    }
+
+    /// Protected like this, whatever the setting of this run.
+    #[must_use]
+    pub fn proven_by(mut self, proof: Proof) -> Self {
+        self.object["spec"]["security"] = security::spec(proof);
+        Self { proof, ..self }
+    }
+
+    /// How it is protected.
+    #[must_use]
+    pub const fn proof(&self) -> Proof {
+        self.proof
+    }
+
+    /// With a certificate for these prefixes.
+    #[must_use]
+    pub fn certified_for(self, prefixes: &[&str]) -> Self {
+        Self { certified: Some(prefixes.iter().filter_map(|p| p.parse().ok()).collect()), ..self }
+    }
+
+    /// What its node's certificate says.
+    #[must_use]
+    pub fn claims(&self, name: &str) -> identity::pki::Claims {
+        let claims = security::claims(name, self);
+        match &self.certified {
+            Some(prefixes) => identity::pki::Claims { prefixes: prefixes.clone(), ..claims },
+            None => claims,
+        }
+    }
+
+    /// The specification.
+    #[must_use]
+    pub fn spec(&self) -> &Value {
+        &self.object["spec"]
+    }
+
+    /// Is it a hub's?
+    #[must_use]
+    pub fn is_hub(&self) -> bool {
+        self.object["kind"] == "DmvpnHub"
     }
 
     /// Lays this over the spec: objects are merged, everything else is replaced, `null` removes.
@@ -82,11 +133,20 @@ impl Manifest {
     /// The file's text.
     #[must_use]
     pub fn text(&self) -> String {
-        // JSON is YAML, should the pretty form ever fail.
-        let yaml = |object| serde_saphyr::to_string(object).unwrap_or_else(|_| format!("{object:#}\n"));
-        let documents: Vec<String> = std::iter::once(&self.object).chain(&self.others).map(yaml).collect();
-        documents.join("---\n")
+        let mut all = vec![self.object.clone()];
+        all.extend(self.others.iter().cloned());
+        if self.proof == Proof::SharedKey {
+            all.push(security::shared_key());
+        }
+        documents(&all)
     }
+}
+
+/// A file of several objects.
+pub(crate) fn documents(objects: &[Value]) -> String {
+    // JSON is YAML, should the pretty form ever fail.
+    let yaml = |object| serde_saphyr::to_string(object).unwrap_or_else(|_| format!("{object:#}\n"));
+    objects.iter().map(yaml).collect::<Vec<_>>().join("---\n")
 }
 
 fn merge(into: &mut Value, from: Value) {

@@ -142,7 +142,7 @@ impl Plan {
         let (node, link) = router.attach(&self.name, &[&self.underlay], &self.uplink)?;
         let host = node.lan("lan", &format!("{}.1/24", self.lan))?;
         let agent = Agent::prepare(lab, &node, &[])?;
-        agent.write_manifest("lab.yaml", &self.manifest.text())?;
+        agent.apply(&self.manifest)?;
         Ok(Site {
             node,
             host,

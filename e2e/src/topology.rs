@@ -17,6 +17,7 @@ use crate::leaks;
 use crate::nat::NatRouter;
 use crate::netns::{self, Namespace};
 use crate::relay::{Link, Relay, Shape};
+use crate::security::Pki;
 use ipnet::IpNet;
 use std::fs;
 use std::net::IpAddr;
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     routers: AtomicU32,
     on_failure: Mutex<Vec<Evidence>>,
     keys: Arc<Keyring>,
+    pki: Mutex<Option<Arc<Pki>>>,
 }
 
 /// Writes what it knows into the folder that is kept when a story fails.
@@ -121,6 +123,7 @@ impl Lab {
             routers: AtomicU32::new(0),
             on_failure: Mutex::default(),
             keys: Arc::default(),
+            pki: Mutex::default(),
         });
         let internet = Node::create(&inner, "internet")?;
         internet.forward()?;
@@ -148,6 +151,11 @@ impl Lab {
     #[must_use]
     pub fn keys(&self) -> &Keyring {
         &self.inner.keys
+    }
+
+    /// The lab's certificates.
+    pub fn pki(&self) -> Result<Arc<Pki>> {
+        self.internet.pki()
     }
 
     /// The router in the middle.
@@ -251,6 +259,14 @@ impl Node {
     /// As [`Lab::on_failure`].
     pub(crate) fn on_failure(&self, tell: impl Fn(&Path) + Send + 'static) {
         lock(&self.lab.on_failure).push(Box::new(tell));
+    }
+
+    pub(crate) fn pki(&self) -> Result<Arc<Pki>> {
+        let mut pki = lock(&self.lab.pki);
+        if let Some(pki) = &*pki {
+            return Ok(Arc::clone(pki));
+        }
+        Ok(Arc::clone(pki.insert(Arc::new(Pki::new()?))))
     }
 
     pub(crate) fn keys(&self) -> Arc<Keyring> {

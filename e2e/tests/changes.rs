@@ -210,7 +210,7 @@ fn a_broken_manifest_changes_nothing_and_says_why() {
         let (_hub, a, b) = connected(lab)?;
         let flows = flows(&a, &b)?;
         let broken = spoke(1, &[1]).tuned(|m| m.with(json!({"tunnel": {"phase": 4, "mtuu": 1300}})));
-        a.agent.write_manifest("lab.yaml", &broken.manifest.text())?;
+        a.agent.apply(&broken.manifest)?;
         let errors = wait::until("the error in its status", PATIENCE, || {
             let errors = a.agent.ask().status()?.configuration.map(|c| c.errors).unwrap_or_default();
             if errors.is_empty() { Err(lab::Error::other("no errors")) } else { Ok(errors.join("\n")) }
@@ -218,7 +218,7 @@ fn a_broken_manifest_changes_nothing_and_says_why() {
         assert!(errors.contains("phase") && errors.contains("mtuu"), "both mistakes are named: {errors}");
         sleep(SECOND);
         assert!(a.direct_to(&b)?);
-        a.agent.write_manifest("lab.yaml", &spoke(1, &[1]).manifest.text())?;
+        a.agent.apply(&spoke(1, &[1]).manifest)?;
         wait::until("the errors to go", PATIENCE, || {
             let errors = a.agent.ask().status()?.configuration.map(|c| c.errors).unwrap_or_default();
             if errors.is_empty() { Ok(()) } else { Err(lab::Error::other(errors.join(" "))) }

@@ -1,4 +1,4 @@
-//! Ours among foreign routers: Linux kernel mGRE with FRR's nhrpd and bgpd, and an end of plain GRE.
+//! Ours among foreign routers in the clear: Linux kernel mGRE with FRR's nhrpd and bgpd, and an end of plain GRE.
 
 use lab::decode::nhrp::kind;
 use lab::interop::{Frr, Guest, KEY, plain_gre};
@@ -9,9 +9,9 @@ use lab::{Capture, Error, Manifest, Packet, Result, Site, story};
 use serde_json::json;
 use std::time::Duration;
 
-/// The settings that a Linux router needs: a key, and prefix registrations that are not unique.
+/// The settings that a Linux router without strongSwan needs: a key, and everything in the clear.
 fn linux(m: Manifest) -> Manifest {
-    m.with(json!({"tunnel": {"key": KEY}}))
+    m.clear().with(json!({"tunnel": {"key": KEY}}))
 }
 
 fn frr_spoke(n: u8, hub: (&str, &str)) -> Frr {

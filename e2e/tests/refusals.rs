@@ -50,7 +50,7 @@ fn the_same_identity_from_elsewhere_replaces_its_binding() {
         let (node, _) = lab.internet().attach("spare", &["203.0.113.50"], &lab::Uplink::default())?;
         let host = node.lan("lan", "10.1.0.1/24")?;
         let agent = lab::Agent::prepare_as(lab, &node, "spoke1", &[])?;
-        agent.write_manifest("lab.yaml", &spoke(1, &[1]).manifest.text())?;
+        agent.apply(&spoke(1, &[1]).manifest)?;
         agent.launch()?;
         agent.ask().wait_hubs(1)?;
         assert_eq!(hub1.agent.ask().peer(&a.tunnel)?.nbma, "203.0.113.50");

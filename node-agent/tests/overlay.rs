@@ -190,7 +190,7 @@ fn a_change_of_the_manifests_loses_no_packet() {
                     {"prefix": "172.16.0.0/12", "via": "10.200.0.1"},
                 ]},
             }));
-            overlay.a.write_manifest("lab.yaml", &changed.text())?;
+            overlay.a.apply(&changed)?;
             overlay.a.wait_log("a new configuration is in force", Duration::from_secs(5))?;
             pinging.join().map_err(|_| Error::other("the ping panicked"))?
         })?;
@@ -207,7 +207,7 @@ fn a_route_that_would_carry_the_tunnel_itself_is_refused_and_told() {
         let overlay = Overlay::build(lab)?;
         let greedy = spoke("10.200.1.1", "10.1.0.0/24")
             .routes(&[("10.0.0.0/8", "10.200.0.1"), ("198.51.100.0/24", "10.200.0.1")], &["10.1.0.0/24"]);
-        overlay.a.write_manifest("lab.yaml", &greedy.text())?;
+        overlay.a.apply(&greedy)?;
         overlay.a.wait_log("a new configuration is in force", Duration::from_secs(5))?;
         let routes = overlay.a.ask().tunnel()?.static_routes;
         let refused: Vec<_> = routes.iter().filter(|r| !r.installed).collect();
@@ -233,7 +233,7 @@ fn an_upgrade_that_keeps_the_datapath_loses_nothing() {
         let site = lab.site("c", &["203.0.113.3"])?;
         let host = site.lan("lan", "10.3.0.1/24")?;
         let c = Agent::prepare(lab, &site, &["--keep-datapath"])?;
-        c.write_manifest("lab.yaml", &spoke("10.200.3.1", "10.3.0.0/24").text())?;
+        c.apply(&spoke("10.200.3.1", "10.3.0.0/24"))?;
         c.launch()?;
         c.ask().wait_hubs(1)?;
         overlay.hub.node().run("ip", &["route", "add", "10.3.0.0/24", "via", "10.200.3.1"])?;
@@ -329,7 +329,7 @@ fn what_somebody_removed_is_put_back() {
 fn another_tunnel_address_makes_another_station() {
     story("renumbered", |lab| {
         let overlay = Overlay::build(lab)?;
-        overlay.a.write_manifest("lab.yaml", &spoke("10.200.1.9", "10.1.0.0/24").text())?;
+        overlay.a.apply(&spoke("10.200.1.9", "10.1.0.0/24"))?;
         wait::until("the new address to be registered and the old one gone", wait::PATIENCE, || {
             let peers = overlay.hub.ask().peers().map_err(|e| e.to_string())?;
             let registered = peers.iter().filter(|p| p.kind() == PeerKind::Registered);

@@ -62,7 +62,8 @@ impl<'a> Segments<'a> {
         let checksum = if header.needs_checksum() {
             let start = usize::from(header.csum_start).checked_sub(l2_len).ok_or(Malformed::Checksum)?;
             let place = start + usize::from(header.csum_offset);
-            if place + 2 > packet.len() {
+            // One that lies in the IP header would be written over it.
+            if start < ip.header_len || place + 2 > packet.len() {
                 return Err(Malformed::Checksum);
             }
             Some((start, place, ip.protocol == Protocol::UDP))

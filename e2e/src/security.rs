@@ -1,0 +1,162 @@
+//! How the overlays of the stories are protected: one setting for all of them, from the environment, so that the same
+//! stories are told in the clear, with a pre-shared key, and with certificates.
+//!
+//! | variable | values |
+//! |---|---|
+//! | `DMVPN_SECURITY` | `cert`, `psk`, `none` (the default) |
+//! | `DMVPN_ESP` | an ESP proposal, `aes128gcm16` unless something else is said |
+
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+use identity::pki::{Authority, Claims, Confines, Made, Revoked, Validity};
+use ipnet::IpNet;
+use serde_json::{Value, json};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The Secret with the node's certificate.
+const NODE_SECRET: &str = "node-certificate";
+/// The Secret with the roots and revocation lists.
+const TRUST_SECRET: &str = "roots";
+/// The key that all share.
+pub const SHARED_KEY: &str = "lab-pre-shared-key-0123456789abcdef";
+
+/// How peers prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Nobody does: everything is in the clear.
+    None,
+    /// By one key for all.
+    SharedKey,
+    /// Each by its certificate.
+    Certificates,
+}
+
+/// The setting of this run.
+#[must_use]
+pub fn proof() -> Proof {
+    match std::env::var("DMVPN_SECURITY").as_deref() {
+        Ok("none") | Err(_) => Proof::None,
+        Ok("psk") => Proof::SharedKey,
+        Ok("cert") => Proof::Certificates,
+        Ok(other) => panic!("DMVPN_SECURITY={other}: none, psk or cert"),
+    }
+}
+
+/// The ESP proposal of this run.
+#[must_use]
+pub fn esp() -> String {
+    std::env::var("DMVPN_ESP").unwrap_or_else(|_| "aes128gcm16".to_owned())
+}
+
+/// What a manifest says of it.
+pub(crate) fn spec(proof: Proof) -> Value {
+    let authentication = match proof {
+        Proof::None => return json!({"mode": "None"}),
+        Proof::SharedKey => json!({"preSharedKey": {"secret": "lab-psk"}}),
+        Proof::Certificates => json!({"certificates": {
+            "issuedBy": "Secret", "secret": NODE_SECRET, "trust": TRUST_SECRET,
+        }}),
+    };
+    json!({"mode": "Encrypted", "esp": [esp()], "exportKeys": true, "authentication": authentication})
+}
+
+/// The Secret of [`Proof::SharedKey`].
+pub(crate) fn shared_key() -> Value {
+    secret("lab-psk", json!({"psk": SHARED_KEY}))
+}
+
+/// A Secret object.
+pub(crate) fn secret(name: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data})
+}
+
+/// The lab's certificates: a root, and an intermediate CA that signs the nodes'.
+pub struct Pki {
+    root: Authority,
+    issuer: Authority,
+}
+
+impl Pki {
+    /// Makes the two CAs.
+    pub fn new() -> Result<Self> {
+        let root = Authority::root("Lab Root", validity()).map_err(Error::other)?;
+        let everything = ["0.0.0.0/0", "::/0"].iter().filter_map(|p| p.parse().ok()).collect::<Vec<IpNet>>();
+        let confines = Confines { prefixes: everything, ..Confines::default() };
+        let issuer = root.intermediate("Lab Nodes", &confines, validity()).map_err(Error::other)?;
+        Ok(Self { root, issuer })
+    }
+
+    /// The root, in PEM.
+    #[must_use]
+    pub fn root_pem(&self) -> String {
+        self.root.chain_pem()
+    }
+
+    /// The root itself, for CAs of a story's own.
+    #[must_use]
+    pub const fn root(&self) -> &Authority {
+        &self.root
+    }
+
+    /// The CA that signs nodes' certificates.
+    #[must_use]
+    pub const fn issuer(&self) -> &Authority {
+        &self.issuer
+    }
+
+    /// A node's certificate that says all of this.
+    pub fn node(&self, claims: &Claims) -> Result<Made> {
+        self.issuer.node(claims, validity()).map_err(Error::other)
+    }
+
+    /// A revocation list of the nodes' CA.
+    pub fn revoke(&self, serials: &[Vec<u8>], number: u64) -> Result<String> {
+        let revoked: Vec<_> =
+            serials.iter().map(|serial| Revoked { serial: serial.clone(), since: now() - 1 }).collect();
+        self.issuer.revocation_list(&revoked, number, validity()).map_err(Error::other)
+    }
+
+    /// The file with a node's credentials.
+    #[must_use]
+    pub fn file(&self, node: &Made, revocation_list: Option<&str>) -> String {
+        let own = secret(NODE_SECRET, json!({"tls.crt": node.chain, "tls.key": node.key.as_str()}));
+        let mut trust = json!({"ca.crt": self.root_pem()});
+        if let Some(list) = revocation_list {
+            trust["crl.pem"] = list.into();
+        }
+        crate::manifest::documents(&[own, secret(TRUST_SECRET, trust)])
+    }
+}
+
+/// What the node of a manifest may claim: its own tunnel addresses, and what it announces; a hub, whatever it carries.
+#[must_use]
+pub fn claims(name: &str, manifest: &Manifest) -> Claims {
+    let spec = manifest.spec();
+    let own = spec["tunnel"]["addresses"].clone();
+    let own: Vec<String> = match own {
+        Value::String(one) => one.split(',').map(|a| a.trim().to_owned()).collect(),
+        Value::Array(all) => all.iter().filter_map(|a| a.as_str().map(str::to_owned)).collect(),
+        _ => Vec::new(),
+    };
+    let tunnel_addresses = own.iter().filter_map(|a| a.parse::<IpNet>().ok()).map(|net| net.addr()).collect();
+    let announced = spec["announce"]["prefixes"].as_array().into_iter().flatten();
+    let prefixes: Vec<&str> = if manifest.is_hub() {
+        vec!["0.0.0.0/0", "::/0"]
+    } else {
+        announced.filter_map(Value::as_str).collect()
+    };
+    let prefixes = prefixes.iter().filter_map(|p| p.parse().ok()).collect();
+    Claims { name: name.to_owned(), tunnel_addresses, prefixes }
+}
+
+/// From an hour ago until tomorrow.
+#[must_use]
+pub fn validity() -> Validity {
+    Validity { not_before: now() - 3600, not_after: now() + 86_400 }
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
