@@ -127,8 +127,7 @@ fn a_shortcuts_life(name: &str, phase: u8) {
         }
         if phase == 2 {
             // What was answered is a next hop, which no route changes: the far spoke stops answering altogether.
-            let as_of_phase =
-                |n| b.agent.apply(&spoke(2, &[1]).phase(n).tuned(short).manifest);
+            let as_of_phase = |n| b.agent.apply(&spoke(2, &[1]).phase(n).tuned(short).manifest);
             as_of_phase(1)?;
             wire.wait_for("a purge", PATIENCE, |p| {
                 p.at > purged && !p.outgoing && p.ip.nhrp().is_some_and(|m| m.kind == kind::PURGE_REQUEST)
