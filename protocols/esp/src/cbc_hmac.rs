@@ -141,6 +141,15 @@ mod tests {
     }
 
     #[test]
+    fn the_library_wipes_both_keys() {
+        fn is_wiped<T: zeroize::ZeroizeOnDrop>() {}
+        is_wiped::<aes::Aes128>();
+        is_wiped::<aes::Aes256>();
+        // HMAC doesn't say so of itself; it is two states of its hash, which are wiped.
+        is_wiped::<Sha256>();
+    }
+
+    #[test]
     fn half_a_block_is_refused_and_nothing_written() {
         let cipher = CbcHmac::<aes::Aes128>::new(&[5; 48]).unwrap();
         let place = Place { spi: 0x4321, sequence: 9, esn: false };

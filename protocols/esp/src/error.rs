@@ -33,7 +33,7 @@ pub enum SealError {
     Cipher,
 }
 
-/// Why a packet was not opened. Each is a reason to count; none changes the SA.
+/// Why a packet was not opened. Each is a reason to count. Only a packet that was authentic moves the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum OpenError {
     /// Shorter than the headers, the trailer and the ICV.
