@@ -274,6 +274,9 @@ impl fmt::Display for KeyKind {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,0 +1,7 @@
+//! Any octets as what a peer sends to prove who it is: nothing panics, and whoever is believed is confined as its CA.
+#![no_main]
+
+#[path = "../../protocols/identity/tests/corpus/certificate.rs"]
+mod certificate;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| certificate::check(bytes));
