@@ -69,15 +69,15 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     }
 });
 
-/// Nothing panics, and who is believed is confined.
-pub fn check(bytes: &[u8]) {
+/// Nothing panics, and who is believed is confined. Is somebody?
+pub fn check(bytes: &[u8]) -> bool {
     for label in ["CERTIFICATE", "X509 CRL", "CERTIFICATE REQUEST"] {
         let _ = describe(pem::encode(&pem::Pem::new(label, bytes)).as_bytes());
     }
     let _ = describe(bytes);
     let _ = Request::from_der(bytes);
     raw(bytes);
-    signed(bytes);
+    signed(bytes)
 }
 
 /// The octets as a chain (the first octet says where it is cut) and as an AUTH payload.
@@ -92,12 +92,17 @@ fn raw(bytes: &[u8]) {
     for method in methods {
         let authentication = Authentication { method, data: rest.to_vec() };
         assert!(world.judge.verify(NOW, &id, &chain, b"x", &authentication).is_err());
-        assert!(world.judge.verify(NOW, &world.judge.local_id(), &world.judge.chain(), b"x", &authentication).is_err());
+        assert!(
+            world
+                .judge
+                .verify(NOW, &world.judge.local_id(), &world.judge.chain(), b"x", &authentication)
+                .is_err()
+        );
     }
 }
 
 /// The octets as extensions: each begins with its kind, and its length.
-fn signed(mut bytes: &[u8]) {
+fn signed(mut bytes: &[u8]) -> bool {
     let world = &*WORLD;
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -117,33 +122,39 @@ fn signed(mut bytes: &[u8]) {
     if !has_names {
         params.subject_alt_names = vec![SanType::DnsName("a.hq.example.com".try_into().unwrap())];
     }
-    believe(&params);
+    let believed = is_believed(&params);
     // The same as a further CA's, which must not be: the confined one makes nodes only.
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let Ok(middle) = params.signed_by(&world.key, &world.ca) else { return };
+    let Ok(middle) = params.signed_by(&world.key, &world.ca) else { return believed };
     let issuer = Issuer::new(params.clone(), KeyPair::from_pem(&world.key.serialize_pem()).unwrap());
     let leaf = CertificateParams::new(vec!["a.hq.example.com".to_owned()]).unwrap();
-    let Ok(leaf) = leaf.signed_by(&world.key, &issuer) else { return };
-    let chain: Vec<Vec<u8>> =
-        [leaf.der().to_vec(), middle.der().to_vec()].into_iter().chain(world.ca_chain.iter().cloned()).collect();
+    let Ok(leaf) = leaf.signed_by(&world.key, &issuer) else { return believed };
+    let chain: Vec<Vec<u8>> = [leaf.der().to_vec(), middle.der().to_vec()]
+        .into_iter()
+        .chain(world.ca_chain.iter().cloned())
+        .collect();
     let id = Identification::Fqdn("a.hq.example.com".to_owned());
     let proof = Authentication { method: AuthMethod::Signature, data: Vec::new() };
     assert!(world.judge.verify(NOW, &id, &chain, b"x", &proof).is_err());
+    believed
 }
 
-fn believe(params: &CertificateParams) {
+fn is_believed(params: &CertificateParams) -> bool {
     let world = &*WORLD;
-    let Ok(made) = params.signed_by(&world.key, &world.ca) else { return };
+    let Ok(made) = params.signed_by(&world.key, &world.ca) else { return false };
     let mut chain = vec![made.der().to_vec()];
     chain.extend(world.ca_chain.iter().cloned());
-    let text: String = chain.iter().map(|der| pem::encode(&pem::Pem::new("CERTIFICATE", der.clone()))).collect();
+    let text: String =
+        chain.iter().map(|der| pem::encode(&pem::Pem::new("CERTIFICATE", der.clone()))).collect();
     let key = world.key.serialize_pem();
     // Its own credentials may refuse the certificate already; then no peer ever sees it.
     let Ok(prover) = Certificates::new(text.as_bytes(), key.as_bytes(), some_roots().as_bytes(), b"") else {
-        return;
+        return false;
     };
     let proof = prover.sign(&HASHES, b"x").unwrap();
-    let Ok(identity) = world.judge.verify(NOW, &prover.local_id(), &chain, b"x", &proof) else { return };
+    let Ok(identity) = world.judge.verify(NOW, &prover.local_id(), &chain, b"x", &proof) else {
+        return false;
+    };
     let certified = identity.certified().expect("by certificate");
     let tunnel: IpNet = TUNNEL.parse().unwrap();
     let prefixes: Vec<IpNet> = PREFIXES.iter().map(|p| p.parse().unwrap()).collect();
@@ -151,6 +162,7 @@ fn believe(params: &CertificateParams) {
     let claimed = certified.prefixes.as_ref().expect("its CA is confined");
     assert!(claimed.iter().all(|c| prefixes.iter().any(|p| p.contains(c))), "{identity:?}");
     assert_eq!(world.judge.still_holds(NOW, &identity), Ok(()));
+    true
 }
 
 /// Some CA, since credentials need one.
