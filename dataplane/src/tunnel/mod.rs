@@ -1,21 +1,22 @@
 //! One tunnel: its interface, its sockets, its workers, its tables, and what the agent left to remember. It lives on when
 //! the agent goes, and is what the next one finds.
 
+mod sas;
+
 use crate::directory::{Directory, Refused};
 use crate::exchange;
 use crate::io::Sockets;
 use crate::mailbox::Order;
-use crate::messages::{HairpinRoute, Peer, PeerCounters, SaCounters, SaLimits, TunnelSettings};
+use crate::messages::{HairpinRoute, Peer, PeerCounters, TunnelSettings};
 use crate::punt::PuntSource;
 use crate::sa::Parked;
 use crate::stats::{Counter, WorkerStats};
 use crate::tables::{Published, Tables};
 use crate::transmit::Outer;
 use crate::worker::{Handle, Parts};
-use esp::Keys;
 use linux_io::link::{self, LinkSettings};
 use linux_io::raw::{Carries, RawSocket};
-use linux_io::udp::{self, UdpSocket};
+use linux_io::udp::UdpSocket;
 use linux_io::{Outgoing, Sender, TapQueue, steer};
 use packet::peer::OWN_MAC;
 use packet::{Path, PeerId, gre};
@@ -23,8 +24,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// The most workers a tunnel may have.
@@ -33,8 +32,6 @@ const MAX_WORKERS: u16 = 64;
 const MAX_BINDS: usize = 8;
 /// DSCP class selector 6, which routing protocols have: NHRP passes before data.
 const CONTROL_TOS: u8 = 0xc0;
-/// How long a worker may take to do what control wants; it takes a millisecond.
-const OBEDIENCE: Duration = Duration::from_secs(5);
 
 /// Why a request can't be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -336,129 +333,6 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Sends an IKE message, behind the marker that tells it from ESP where they share a port; or a NAT keepalive.
-    ///
-    /// # Errors
-    /// [`Error::NoIkeSocket`], or what the kernel says.
-    pub fn transmit_ike(
-        &mut self,
-        remote: SocketAddr,
-        nat_traversal: bool,
-        message: Option<&[u8]>,
-    ) -> Result<(), Error> {
-        const MARKER: [u8; 4] = [0; 4];
-        const KEEPALIVE: [u8; 1] = [0xff];
-        self.encrypted()?;
-        let sockets = self.sockets.first().ok_or(Error::NotConfigured)?;
-        let socket = sockets.for_ike(remote, nat_traversal).ok_or(Error::NoIkeSocket(remote))?;
-        let data = match message {
-            None => KEEPALIVE.to_vec(),
-            Some(message) if nat_traversal => [&MARKER, message].concat(),
-            Some(message) => message.to_vec(),
-        };
-        let outgoing = || [Outgoing { to: remote, tos: CONTROL_TOS, segment: None, data: &data }].into_iter();
-        let sent = self.sender.send(socket, outgoing()).or_else(|_| self.sender.send(socket, outgoing()));
-        if sent.is_err_and(|error| error.raw_os_error() == Some(EMSGSIZE)) {
-            // A peer that knows no fragments of IKE's own (RFC 7383) gets those of IP.
-            udp::allow_fragments(socket, remote.is_ipv6(), true);
-            let sent = self.sender.send(socket, outgoing());
-            udp::allow_fragments(socket, remote.is_ipv6(), false);
-            sent?;
-        }
-        Ok(())
-    }
-
-    fn encrypted(&self) -> Result<&TunnelSettings, Error> {
-        let settings = self.settings.as_ref().ok_or(Error::NotConfigured)?;
-        if settings.encrypted { Ok(settings) } else { Err(Error::NotEncrypted) }
-    }
-
-    /// Receives by this SA, from [`Self::settle`] on.
-    ///
-    /// # Errors
-    /// [`Error::Sa`].
-    pub fn add_inbound_sa(&mut self, path: Path, keys: &Keys) -> Result<(), Error> {
-        self.encrypted()?;
-        let (to, sa) = self.directory.add_inbound(path, keys, self.workers.len())?;
-        self.post(to, Order::AddInbound(Box::new(sa)))
-    }
-
-    /// No longer receives by this SA; one that is not there is none.
-    ///
-    /// # Errors
-    /// [`Error::NotEncrypted`].
-    pub fn remove_inbound_sa(&mut self, spi: u32) -> Result<(), Error> {
-        self.encrypted()?;
-        match self.directory.remove_inbound(spi, self.workers.len()) {
-            Some(from) => self.post(from, Order::RemoveInbound(spi)),
-            None => Ok(()),
-        }
-    }
-
-    /// Sends by this SA instead of the one before it.
-    ///
-    /// # Errors
-    /// [`Error::Sa`].
-    pub fn set_outbound_sa(
-        &mut self,
-        path: Path,
-        lane: u16,
-        keys: &Keys,
-        soft: SaLimits,
-    ) -> Result<(), Error> {
-        self.encrypted()?;
-        let (workers, owners) = (self.workers.len(), &mut self.tables.outbound);
-        let (to, sa) = self.directory.set_outbound((path, lane), keys, soft, workers, owners)?;
-        self.changed = true;
-        self.post(to, Order::SetOutbound(Box::new(sa)))
-    }
-
-    /// No longer sends by this SA; one that is not there, or not in use any more, is none.
-    ///
-    /// # Errors
-    /// [`Error::NotEncrypted`].
-    pub fn remove_outbound_sa(&mut self, path: Path, spi: u32) -> Result<(), Error> {
-        self.encrypted()?;
-        let Some(from) = self.directory.remove_outbound(path, spi, &mut self.tables.outbound) else {
-            return Ok(());
-        };
-        // Others stop handing over before the owner forgets it.
-        self.changed = true;
-        self.publish();
-        self.post(from, Order::RemoveOutbound(path, spi))
-    }
-
-    /// What each SA has done.
-    #[must_use]
-    pub fn sas(&self) -> Vec<SaCounters> {
-        self.directory.counters(self.workers.len())
-    }
-
-    fn post(&mut self, worker: usize, order: Order) -> Result<(), Error> {
-        let port = self.workers.get(worker).and_then(Handle::port).ok_or(Error::NotConfigured)?;
-        port.mailbox.post(order);
-        self.posted = true;
-        Ok(())
-    }
-
-    /// Waits until workers have done what was posted to them.
-    fn settle(&mut self) {
-        if !std::mem::take(&mut self.posted) {
-            return;
-        }
-        let (report, reports): (_, Receiver<()>) = mpsc::channel();
-        for port in self.workers.iter().filter_map(Handle::port) {
-            port.mailbox.post(Order::Report(report.clone()));
-            port.bell.ring();
-        }
-        for _ in &self.workers {
-            if reports.recv_timeout(OBEDIENCE).is_err() {
-                tracing::error!(interface = self.name, "a worker does not do what it is told");
-                return;
-            }
-        }
-    }
-
     /// What was counted: of the tunnel by name, and of each peer.
     #[must_use]
     pub fn counters(&self) -> (BTreeMap<String, u64>, Vec<(PeerId, PeerCounters)>) {
@@ -549,8 +423,6 @@ fn steer(settings: &TunnelSettings, first: &Sockets) -> Result<(), Error> {
     }
     Ok(())
 }
-
-const EMSGSIZE: i32 = 90;
 
 /// Is this a sensible name for a tunnel? It becomes an interface's.
 #[must_use]
