@@ -4,13 +4,13 @@
 use crate::codec::{self, Incoming};
 use crate::messages::{FromDatapath, PROTOCOL_VERSION, Request, ToDatapath, TunnelSettings};
 use crate::punt::{self, PuntDrain};
-use crate::tunnel::{self, Tunnel};
+use crate::tunnel::{self, Tunnel, TunnelState, Unfit};
 use linux_io::poll::{self, Ready};
 use packet::PeerId;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -256,23 +256,48 @@ impl Server {
         }
     }
 
+    /// Holds all tunnels still: no request is carried out before `f` is done.
+    pub fn hold<R>(&self, f: impl FnOnce(&mut [&mut Tunnel]) -> R) -> R {
+        let slots = locked(&self.slots);
+        let mut guards: Vec<_> = slots.values().map(|slot| locked(&slot.tunnel)).collect();
+        let mut tunnels: Vec<&mut Tunnel> = guards.iter_mut().map(|guard| &mut **guard).collect();
+        f(&mut tunnels)
+    }
+
+    /// Takes a tunnel in that another process had.
+    ///
+    /// # Errors
+    /// [`Unfit`].
+    pub fn adopt(
+        &self,
+        state: TunnelState,
+        descriptors: &mut impl Iterator<Item = OwnedFd>,
+    ) -> Result<(), Unfit> {
+        let name = state.name().to_owned();
+        let (source, drain) = punt::queues()?;
+        let tunnel = Tunnel::adopt(state, descriptors, source)?;
+        self.ports.set(&name, tunnel.settings());
+        locked(&self.slots).insert(name, Slot::new(tunnel, drain));
+        Ok(())
+    }
+
     fn slot(&self, name: &str) -> io::Result<Arc<Slot>> {
         let mut slots = locked(&self.slots);
         if let Some(slot) = slots.get(name) {
             return Ok(slot.clone());
         }
         let (source, drain) = punt::queues()?;
-        let slot = Arc::new(Slot {
-            tunnel: Mutex::new(Tunnel::new(name, source)),
-            drain: Mutex::new(drain),
-            driver: Mutex::new(None),
-        });
+        let slot = Slot::new(Tunnel::new(name, source), drain);
         slots.insert(name.to_owned(), slot.clone());
         Ok(slot)
     }
 }
 
 impl Slot {
+    fn new(tunnel: Tunnel, drain: PuntDrain) -> Arc<Self> {
+        Arc::new(Self { tunnel: Mutex::new(tunnel), drain: Mutex::new(drain), driver: Mutex::new(None) })
+    }
+
     /// Makes `connection` the one that drives the tunnel, tells it what is there, and starts the thread that feeds it.
     fn attach(self: &Arc<Self>, connection: &Arc<Connection>, number: u64) -> Result<JoinHandle<()>, End> {
         if let Some(before) = locked(&self.driver).replace(connection.clone()) {

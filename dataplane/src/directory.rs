@@ -4,7 +4,7 @@
 use crate::messages::{SaCounters, SaLimits};
 use crate::owners::Owners;
 use crate::sa::{InboundSa, OutboundSa, SaStats, owner};
-use esp::{BadKeys, Keys};
+use esp::{BadKeys, Keys, Suite};
 use packet::Path;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,6 +66,25 @@ impl Directory {
         let sa = InboundSa::new(path, keys, stats.clone())?;
         self.inbound.insert(keys.spi, Receiving { path, stats });
         Ok((to, sa))
+    }
+
+    /// Notes an SA that another process received by.
+    pub fn resume_inbound(&mut self, path: Path, spi: u32, stats: Arc<SaStats>) {
+        self.inbound.insert(spi, Receiving { path, stats });
+    }
+
+    /// Notes an SA that another process sent by.
+    pub fn resume_outbound(
+        &mut self,
+        (path, lane): (Path, u16),
+        (spi, suite): (u32, Suite),
+        stats: Arc<SaStats>,
+        workers: usize,
+        owners: &mut Arc<Owners>,
+    ) {
+        let to = usize::from(lane) % workers.max(1);
+        self.outbound.insert((path, to), Sending { lane, spi, stats });
+        Arc::make_mut(owners).set(path, to, spi, suite);
     }
 
     /// Forgets an SA to receive by, and says which worker has it, if there is one.

@@ -10,6 +10,7 @@ pub mod control;
 pub mod directory;
 pub mod exchange;
 pub mod hairpin;
+pub mod handover;
 pub mod inbound;
 pub mod io;
 pub mod lane;

@@ -4,11 +4,13 @@
 
 use clap::{Parser, ValueEnum};
 use dmvpn_dataplane::control::{self, Server};
+use dmvpn_dataplane::handover::{self, Taken};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 /// Moves packets between the tunnel interfaces and the underlay.
@@ -18,6 +20,10 @@ struct Arguments {
     /// Where the agent connects to.
     #[arg(long, value_name = "PATH", default_value = "/run/kube-dmvpn/datapath.sock")]
     socket: PathBuf,
+    /// Take over from the datapath that runs, with its interfaces, sockets, tables and SAs; it ends then. Without one,
+    /// start as usual.
+    #[arg(long)]
+    takeover: bool,
     /// How the log is written, on standard error.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -50,16 +56,51 @@ fn log(format: LogFormat) {
     }
 }
 
-fn run(arguments: &Arguments) -> io::Result<()> {
+/// Why the process ends.
+enum End {
+    Signal(i32),
+    /// A successor has all we had.
+    HandedOver,
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     // Before anything that has to be tidied up.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let listener = control::listen(&arguments.socket)?;
-    tracing::info!(socket = %arguments.socket.display(), "listening for an agent");
-    let server = Server::default();
-    let serving = server.clone();
-    std::thread::spawn(move || serving.serve(&listener));
-    let signal = signals.forever().next();
-    tracing::info!(signal, "closing; interfaces stay until they are removed");
-    server.close();
-    std::fs::remove_file(&arguments.socket)
+    let (socket, beside) = (&arguments.socket, handover::path_beside(&arguments.socket));
+    let taken = if arguments.takeover { handover::take(&beside)? } else { None };
+    let Taken { server, listener, handover } = match taken {
+        Some(taken) => taken,
+        None => {
+            let listener = control::listen(socket)?;
+            Taken { server: Server::default(), listener, handover: control::listen(&beside)? }
+        }
+    };
+    tracing::info!(socket = %socket.display(), "listening for an agent");
+    let (end, ended) = mpsc::channel();
+    let (serving, agents) = (server.clone(), listener.try_clone()?);
+    std::thread::spawn(move || serving.serve(&agents));
+    let (giving, to_main) = (server.clone(), end.clone());
+    std::thread::spawn(move || {
+        for stream in handover.incoming() {
+            let given = stream
+                .map_err(handover::Error::from)
+                .and_then(|stream| handover::give(&giving, [&listener, &handover], &stream));
+            match given {
+                Ok(()) => return to_main.send(End::HandedOver),
+                Err(error) => tracing::warn!(%error, "nothing was handed over; all goes on here"),
+            }
+        }
+        Ok(())
+    });
+    std::thread::spawn(move || signals.forever().next().map(|signal| end.send(End::Signal(signal))));
+    match ended.recv()? {
+        End::HandedOver => tracing::info!("ending; the successor goes on"),
+        End::Signal(signal) => {
+            tracing::info!(signal, "closing; interfaces stay until they are removed");
+            server.close();
+            std::fs::remove_file(&beside)?;
+            std::fs::remove_file(socket)?;
+        }
+    }
+    Ok(())
 }

@@ -37,6 +37,17 @@ impl PathMtu {
         (age < BELIEVED).then_some((said & 0xffff) as u16)
     }
 
+    /// What was said, for a successor on the same machine.
+    #[must_use]
+    pub fn state(&self) -> u64 {
+        self.said.load(Ordering::Relaxed)
+    }
+
+    /// Takes over what was said.
+    pub fn resume(&self, state: u64) {
+        self.said.store(state, Ordering::Relaxed);
+    }
+
     /// ICMP said so. Returns whether that is news.
     pub fn set(&self, path: Path, mtu: u32, now: Instant) -> Option<u16> {
         let least = if path.remote.is_ipv4() { LEAST_V4 } else { LEAST_V6 };

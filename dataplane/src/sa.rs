@@ -3,8 +3,9 @@
 
 use crate::messages::SaLimits;
 use crate::stats::Counter;
-use esp::{BadKeys, Keys, OpenError, Opened, Opener, SealError, Sealer};
+use esp::{BadKeys, Keys, OpenError, Opened, Opener, ReplayWindow, SealError, Sealer};
 use packet::Path;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,35 @@ pub fn owner(spi: u32, workers: usize) -> usize {
     let number = spi as usize & (workers.next_power_of_two() - 1);
     // Only an SPI of a time when there were more workers says a number beyond.
     if number < workers { number } else { number % workers }
+}
+
+/// Sequence numbers that a successor leaves out. Its predecessor has stopped before it begins, so that none would do;
+/// this is a second lock on a door that must not open.
+const JUMP: u64 = 1 << 16;
+
+/// An SA to receive by, on its way to another process.
+#[derive(Serialize, Deserialize)]
+pub struct InboundState {
+    /// Whose packets these are.
+    pub path: Path,
+    /// Its secrets.
+    pub keys: Keys,
+    window: ReplayWindow,
+    counted: [u64; 5],
+}
+
+/// An SA to send by, on its way to another process.
+#[derive(Serialize, Deserialize)]
+pub struct OutboundState {
+    /// Where to.
+    pub path: Path,
+    /// Which lane's.
+    pub lane: u16,
+    /// Its secrets.
+    pub keys: Keys,
+    sequence: u64,
+    soft: SaLimits,
+    counted: [u64; 5],
 }
 
 /// What an SA has done. The owner writes, control reads.
@@ -44,6 +74,11 @@ impl SaStats {
             .map(|value| value.load(Ordering::Relaxed))
     }
 
+    fn resumed(counted: [u64; 5]) -> Arc<Self> {
+        let [sequence, packets, octets, replayed, forged] = counted.map(AtomicU64::new);
+        Arc::new(Self { sequence, packets, octets, replayed, forged })
+    }
+
     #[inline]
     fn passed(&self, octets: usize) {
         add(&self.packets, 1);
@@ -60,6 +95,8 @@ fn add(value: &AtomicU64, n: u64) {
 /// One SA we receive by.
 pub struct InboundSa {
     spi: u32,
+    /// Kept for a successor.
+    keys: Keys,
     /// Whose packets these are, wherever they came from.
     path: Path,
     opener: Opener,
@@ -72,7 +109,23 @@ impl InboundSa {
     /// # Errors
     /// What the keys lack.
     pub fn new(path: Path, keys: &Keys, stats: Arc<SaStats>) -> Result<Self, BadKeys> {
-        Ok(Self { spi: keys.spi, path, opener: Opener::new(keys)?, stats })
+        Ok(Self { spi: keys.spi, keys: keys.clone(), path, opener: Opener::new(keys)?, stats })
+    }
+
+    /// One that another process received by until now.
+    ///
+    /// # Errors
+    /// What the keys lack.
+    pub fn resume(state: InboundState) -> Result<(Self, Arc<SaStats>), BadKeys> {
+        let InboundState { path, keys, window, counted } = state;
+        let stats = SaStats::resumed(counted);
+        let opener = Opener::resume(&keys, window)?;
+        Ok((Self { spi: keys.spi, keys, path, opener, stats: stats.clone() }, stats))
+    }
+
+    fn state(&self) -> InboundState {
+        let (keys, window) = (self.keys.clone(), self.opener.window().clone());
+        InboundState { path: self.path, keys, window, counted: self.stats.get() }
     }
 
     /// Opens a packet in place.
@@ -106,6 +159,8 @@ impl InboundSa {
 pub struct OutboundSa {
     spi: u32,
     path: Path,
+    /// Kept for a successor.
+    keys: Keys,
     /// Its owner is worker `lane` modulo their number.
     lane: u16,
     sealer: Sealer,
@@ -124,7 +179,26 @@ impl OutboundSa {
         soft: SaLimits,
         stats: Arc<SaStats>,
     ) -> Result<Self, BadKeys> {
-        Ok(Self { spi: keys.spi, path, lane, sealer: Sealer::new(keys)?, soft, stats })
+        let (sealer, keys) = (Sealer::new(keys)?, keys.clone());
+        Ok(Self { spi: keys.spi, path, keys, lane, sealer, soft, stats })
+    }
+
+    /// One that another process sent by, and no longer does.
+    ///
+    /// # Errors
+    /// What the keys lack.
+    pub fn resume(state: OutboundState) -> Result<(Self, Arc<SaStats>), BadKeys> {
+        let OutboundState { path, lane, keys, sequence, soft, counted } = state;
+        let mut sealer = Sealer::new(&keys)?;
+        sealer.jump(sequence.saturating_add(JUMP));
+        let stats = SaStats::resumed(counted);
+        Ok((Self { spi: keys.spi, path, keys, lane, sealer, soft, stats: stats.clone() }, stats))
+    }
+
+    fn state(&self) -> OutboundState {
+        let Self { path, lane, soft, .. } = *self;
+        let sequence = self.sealer.sequence();
+        OutboundState { path, lane, keys: self.keys.clone(), sequence, soft, counted: self.stats.get() }
     }
 
     /// Lets `write` put a payload of `length` octets where it belongs, and seals it in place. Says how long it is now.
@@ -316,6 +390,23 @@ impl Parked {
         self.outbound.extend(sas.outbound.slots);
     }
 
+    /// One more.
+    pub fn park_inbound(&mut self, sa: InboundSa) {
+        self.inbound.push(sa);
+    }
+
+    /// One more.
+    pub fn park_outbound(&mut self, sa: OutboundSa) {
+        self.outbound.push(sa);
+    }
+
+    /// All, for another process. They must not be used here again once that one was told to begin.
+    #[must_use]
+    pub fn states(&self) -> (Vec<InboundState>, Vec<OutboundState>) {
+        let inbound = self.inbound.iter().map(InboundSa::state).collect();
+        (inbound, self.outbound.iter().map(OutboundSa::state).collect())
+    }
+
     /// Hands all to so many workers. Where two of one path have one owner now, the lower lane's stays.
     pub fn distribute(&mut self, workers: usize) -> Vec<Sas> {
         let mut sas: Vec<Sas> = (0..workers.max(1)).map(|_| Sas::default()).collect();
@@ -331,5 +422,96 @@ impl Parked {
             }
         }
         sas
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use esp::Suite;
+
+    const SUITE: Suite = Suite::Aes128Gcm16;
+
+    fn sends(lane: u16, spi: u32) -> OutboundSa {
+        OutboundSa::new((path(1), lane), &keys(spi, SUITE), NO_LIMIT, Default::default()).unwrap()
+    }
+
+    fn receives(spi: u32) -> InboundSa {
+        InboundSa::new(path(1), &keys(spi, SUITE), Default::default()).unwrap()
+    }
+
+    #[test]
+    fn the_low_bits_of_an_spi_name_its_owner() {
+        assert_eq!([0x1000, 0x1001, 0x1002, 0x1003].map(|spi| owner(spi, 4)), [0, 1, 2, 3]);
+        assert_eq!([0x1000, 0x1001, 0x1002, 0x1003].map(|spi| owner(spi, 3)), [0, 1, 2, 0]);
+        assert_eq!([0x1000, 0x1003].map(|spi| owner(spi, 1)), [0, 0]);
+    }
+
+    #[test]
+    fn sas_find_new_owners_when_there_are_fewer_workers() {
+        let mut parked = Parked::default();
+        let mut sas = Sas::default();
+        for lane in 0..4 {
+            sas.inbound.add(receives(0x1000 + u32::from(lane)));
+            let mut other = Sas::default();
+            other.outbound.set(sends(lane, 0x2000 + u32::from(lane)));
+            parked.park(other);
+        }
+        parked.park(sas);
+        let mut sas = parked.distribute(2);
+        let spis = |sas: &Sas| {
+            let mut inbound: Vec<_> = sas.inbound.by_spi.keys().copied().collect();
+            inbound.sort_unstable();
+            (inbound, sas.outbound.slots.iter().map(|sa| sa.spi).collect::<Vec<_>>())
+        };
+        assert_eq!(spis(&sas[0]), (vec![0x1000, 0x1002], vec![0x2000]));
+        assert_eq!(spis(&sas[1]), (vec![0x1001, 0x1003], vec![0x2001]));
+        assert!(sas.iter_mut().all(|sas| sas.outbound.has(path(1))));
+    }
+
+    fn seal(outbound: &mut Outbound) -> Result<Vec<u8>, NotSealed> {
+        let mut room = [0; 200];
+        let sealed = outbound.seal(path(1), &mut room, 100, |payload| payload.fill(7))?;
+        Ok(room[..sealed.length].to_vec())
+    }
+
+    #[test]
+    fn a_successor_repeats_no_number_and_accepts_no_replay() {
+        let (mut before, mut outbound) = (receives(0x3000), Outbound::default());
+        outbound.set(sends(0, 0x3000));
+        let first = seal(&mut outbound).unwrap();
+        before.open(&mut first.clone()).unwrap();
+        let mut parked = Parked::default();
+        parked.park_inbound(before);
+        parked.outbound.append(&mut outbound.slots);
+        let encoded = postcard::to_stdvec(&parked.states()).unwrap();
+        let (mut inbound, mut outbound): (Vec<InboundState>, Vec<OutboundState>) =
+            postcard::from_bytes(&encoded).unwrap();
+        let (mut receiver, counted) = InboundSa::resume(inbound.remove(0)).unwrap();
+        let (sender, sent) = OutboundSa::resume(outbound.remove(0)).unwrap();
+        assert_eq!((counted.get()[1], sent.get()[1]), (1, 1));
+        assert_eq!(receiver.open(&mut first.clone()), Err(Counter::DropReplayed));
+        let mut outbound = Outbound::default();
+        outbound.set(sender);
+        let next = receiver.open(&mut seal(&mut outbound).unwrap()).unwrap();
+        assert_eq!(next.sequence, 1 + JUMP + 1);
+    }
+
+    #[test]
+    fn an_sa_that_is_used_up_sends_nothing_more() {
+        let state = OutboundState {
+            path: path(1),
+            lane: 0,
+            keys: keys(0x4000, SUITE),
+            sequence: u64::from(u32::MAX) - JUMP - 1,
+            soft: NO_LIMIT,
+            counted: [0; 5],
+        };
+        let mut outbound = Outbound::default();
+        outbound.set(OutboundSa::resume(state).unwrap().0);
+        assert!(seal(&mut outbound).is_ok());
+        assert_eq!(seal(&mut outbound), Err(NotSealed::Exhausted));
+        assert_eq!(NotSealed::Exhausted.counter(), Counter::DropExhausted);
     }
 }

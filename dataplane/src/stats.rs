@@ -177,6 +177,13 @@ impl WorkerStats {
         self.values[counter as usize].load(Ordering::Relaxed)
     }
 
+    /// Takes over what another process counted; names we don't know are left out. Only the owner may.
+    pub fn resume(&self, totals: &BTreeMap<String, u64>) {
+        for &counter in Counter::ALL {
+            self.add(counter, totals.get(counter.name()).copied().unwrap_or(0));
+        }
+    }
+
     /// Adds these to `totals`, by name.
     pub fn add_to(&self, totals: &mut BTreeMap<String, u64>) {
         for &counter in Counter::ALL {

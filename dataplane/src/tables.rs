@@ -140,6 +140,12 @@ impl Tables {
         self.hairpin = Arc::new(map);
     }
 
+    /// The hairpin's routes, as they were set.
+    #[must_use]
+    pub fn hairpin_routes(&self) -> Vec<HairpinRoute> {
+        self.hairpin.iter().map(|(prefix, peer)| HairpinRoute { prefix, peer: *peer }).collect()
+    }
+
     /// Adds or replaces a peer. Its counters, and what is known of its path, stay if it is the same.
     pub fn set_peer(&mut self, id: PeerId, peer: Peer, workers: usize) {
         Arc::make_mut(&mut self.peers).set(id, peer, workers);

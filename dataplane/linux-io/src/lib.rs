@@ -12,11 +12,13 @@
 //! | [`errors`] | what ICMP says of our own packets |
 //! | [`offload`] | one file per offload: probing and names |
 //! | [`steer`] | which of several sockets gets a packet |
+//! | [`pass`] | descriptors from process to process |
 //! | [`poll`] | waiting, and being woken |
 
 pub mod errors;
 pub mod link;
 pub mod offload;
+pub mod pass;
 pub mod poll;
 pub mod raw;
 pub mod receive;

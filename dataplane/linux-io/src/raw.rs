@@ -5,7 +5,7 @@ use crate::{steer, udp};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What a raw socket is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +51,12 @@ impl RawSocket {
         let socket =
             bind().map_err(|e: io::Error| io::Error::new(e.kind(), format!("{name} {address}: {e}")))?;
         Ok(Self { socket, version6, carries })
+    }
+
+    /// A socket that another process bound to `address` by [`Self::bind`].
+    #[must_use]
+    pub fn adopt(carries: Carries, address: IpAddr, descriptor: OwnedFd) -> Self {
+        Self { socket: Socket::from(descriptor), version6: address.is_ipv6(), carries }
     }
 
     /// Does what arrives begin with an IP header?

@@ -25,12 +25,20 @@ impl TapQueue {
     /// of interface.
     pub fn open(name: &str) -> io::Result<Self> {
         // The `tun` crate makes single-queue devices only, so the queue is made here and handed to it.
-        let descriptor = attach(name)?;
+        let mut queue = Self::adopt(name, attach(name)?)?;
+        queue.device.persist().map_err(io::Error::from)?;
+        Ok(queue)
+    }
+
+    /// A queue of the interface `name` that another process opened.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn adopt(name: &str, descriptor: OwnedFd) -> io::Result<Self> {
         let mut configuration = tun::Configuration::default();
         configuration.tun_name(name).layer(tun::Layer::L2).raw_fd(descriptor.into_raw_fd());
-        let mut device = tun::create(&configuration).map_err(io::Error::from)?;
+        let device = tun::create(&configuration).map_err(io::Error::from)?;
         device.set_nonblock()?;
-        device.persist().map_err(io::Error::from)?;
         let mut queue = Self { device, offloads: TapOffloads { checksum: false, tso: false, uso: false } };
         queue.offloads = tap_segmentation::enable(&queue);
         Ok(queue)

@@ -7,7 +7,7 @@ use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Octets a socket may hold in either direction: some 20 ms at 2 Gbit/s.
 pub const SOCKET_BUFFER: usize = 4 << 20;
@@ -43,8 +43,18 @@ impl UdpSocket {
         };
         let socket =
             bind().map_err(|e: io::Error| io::Error::new(e.kind(), format!("UDP {address}: {e}")))?;
+        Ok(Self::of(socket))
+    }
+
+    /// A socket that another process bound by [`Self::bind`].
+    #[must_use]
+    pub fn adopt(descriptor: OwnedFd) -> Self {
+        Self::of(Socket::from(descriptor))
+    }
+
+    fn of(socket: Socket) -> Self {
         let (gro, segment) = (udp_gro::enable(&socket), udp_segment::probe(&socket));
-        Ok(Self { socket, gro, segment })
+        Self { socket, gro, segment }
     }
 
     /// Glues the kernel what arrives?

@@ -1,7 +1,10 @@
 //! One tunnel: its interface, its sockets, its workers, its tables, and what the agent left to remember. It lives on when
 //! the agent goes, and is what the next one finds.
 
+mod handover;
 mod sas;
+
+pub use handover::{TunnelState, Unfit};
 
 use crate::directory::{Directory, Refused};
 use crate::exchange;
@@ -208,6 +211,12 @@ impl Tunnel {
             steer(settings, first)?;
         }
         self.taps.truncate(usize::from(settings.workers));
+        self.start()
+    }
+
+    /// Starts workers on the queues and sockets there are.
+    fn start(&mut self) -> Result<(), Error> {
+        let Some(settings) = &self.settings else { return Err(Error::NotConfigured) };
         let workers = usize::from(settings.workers);
         for (id, peer) in self.peers() {
             self.tables.set_peer(id, peer, workers);
@@ -396,7 +405,7 @@ fn validate(settings: &TunnelSettings) -> Result<(), Error> {
 
 fn open_sockets(settings: &TunnelSettings, number: u16) -> Result<Sockets, Error> {
     let mut sockets = Sockets::default();
-    let carries = if settings.encrypted { Carries::Esp } else { Carries::Gre };
+    let carries = carries(settings.encrypted);
     for &address in &settings.bind {
         let at = SocketAddr::new(address, settings.udp_port);
         sockets.udp.push((at, UdpSocket::bind(at, settings.ttl)?));
@@ -411,6 +420,10 @@ fn open_sockets(settings: &TunnelSettings, number: u16) -> Result<Sockets, Error
         }
     }
     Ok(sockets)
+}
+
+const fn carries(encrypted: bool) -> Carries {
+    if encrypted { Carries::Esp } else { Carries::Gre }
 }
 
 /// Lets the kernel give each ESP packet in UDP to the worker that owns its SA, and IKE to the first.

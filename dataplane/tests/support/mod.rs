@@ -7,7 +7,7 @@ use dmvpn_dataplane::codec::{self, Incoming};
 use dmvpn_dataplane::messages::{
     FromDatapath, PROTOCOL_VERSION, Peer, Request, SaCounters, ToDatapath, TunnelSettings,
 };
-use packet::{Path, PeerId};
+use packet::PeerId;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -113,14 +113,26 @@ pub struct Datapath {
 
 impl Datapath {
     pub fn start(namespace: &Namespace) -> Self {
+        Self::start_with(namespace, &[])
+    }
+
+    pub fn start_with(namespace: &Namespace, more: &[&str]) -> Self {
         let socket = std::env::temp_dir().join(format!("{}.sock", namespace.name));
-        let process = Command::new("ip")
-            .args(["netns", "exec", &namespace.name, env!("CARGO_BIN_EXE_dmvpn-datapath"), "--socket"])
-            .arg(&socket)
-            .spawn()
-            .unwrap();
+        let process = spawn(namespace, &socket, more);
         let agent = Agent::connect(&socket);
         Self { process, agent, socket }
+    }
+
+    /// Another process takes over, and the one before ends.
+    pub fn take_over(&mut self, namespace: &Namespace) {
+        let successor = spawn(namespace, &self.socket, &["--takeover"]);
+        let mut before = std::mem::replace(&mut self.process, successor);
+        assert!(before.wait().unwrap().success());
+    }
+
+    /// Where it listens for its successor.
+    pub fn handover_socket(&self) -> PathBuf {
+        self.socket.with_extension("handover")
     }
 
     /// Processor time it has used so far: in user mode, and in the kernel.
@@ -144,6 +156,15 @@ impl Drop for Datapath {
     }
 }
 
+fn spawn(namespace: &Namespace, socket: &Path, more: &[&str]) -> Child {
+    Command::new("ip")
+        .args(["netns", "exec", &namespace.name, env!("CARGO_BIN_EXE_dmvpn-datapath"), "--socket"])
+        .arg(socket)
+        .args(more)
+        .spawn()
+        .unwrap()
+}
+
 /// The agent's end of a connection.
 pub struct Agent {
     stream: UnixStream,
@@ -155,7 +176,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    fn connect(socket: &std::path::Path) -> Self {
+    fn connect(socket: &Path) -> Self {
         let deadline = Instant::now() + Duration::from_secs(5);
         let stream = loop {
             match UnixStream::connect(socket) {
@@ -274,7 +295,7 @@ pub fn settings(address: &str, bind: &str) -> TunnelSettings {
     }
 }
 
-pub fn peer(address: &str, path: Path) -> Peer {
+pub fn peer(address: &str, path: packet::Path) -> Peer {
     Peer {
         addresses: vec![
             address.parse().unwrap(),
@@ -288,9 +309,9 @@ pub fn peer(address: &str, path: Path) -> Peer {
 }
 
 /// The path to an underlay address, by either encapsulation.
-pub fn path(underlay: &str, raw: bool) -> Path {
+pub fn path(underlay: &str, raw: bool) -> packet::Path {
     let remote: IpAddr = underlay.parse().unwrap();
-    if raw { Path::gre(remote) } else { Path::udp(remote, 4754) }
+    if raw { packet::Path::gre(remote) } else { packet::Path::udp(remote, 4754) }
 }
 
 /// Gives the tunnel interface an address and brings it up, as the agent does.
