@@ -20,6 +20,7 @@ pub struct Checkpoint {
     sessions: Vec<(Base, Established)>,
     paths: Vec<(Path, Option<String>, Option<Identity>)>,
     met: BTreeSet<String>,
+    draining: BTreeSet<(Instant, u32)>,
     next_id: u64,
 }
 
@@ -38,6 +39,7 @@ impl Endpoint {
                 .collect(),
             paths: self.paths.iter().map(|(path, p)| (*path, p.expect.as_ref(), p.up.as_ref())).collect(),
             met: &self.met,
+            draining: &self.draining,
             next_id: self.next_id,
         }
     }
@@ -56,6 +58,7 @@ impl Endpoint {
     ) -> Result<Self, ConfigError> {
         let mut endpoint = Self::new(config, credentials, seed, now)?;
         endpoint.met = checkpoint.met;
+        endpoint.draining = checkpoint.draining;
         endpoint.next_id = checkpoint.next_id;
         for (path, expect, up) in checkpoint.paths {
             let state = endpoint.paths.entry(path).or_default();
@@ -76,5 +79,6 @@ struct CheckpointRef<'a> {
     sessions: Vec<(&'a Base, &'a Established)>,
     paths: Vec<(Path, Option<&'a String>, Option<&'a Identity>)>,
     met: &'a BTreeSet<String>,
+    draining: &'a BTreeSet<(Instant, u32)>,
     next_id: u64,
 }

@@ -50,6 +50,8 @@ pub struct Endpoint {
     /// Our SPIs of child SAs.
     inbound: HashMap<u32, Id>,
     pub(crate) paths: BTreeMap<Path, PathState>,
+    /// SAs of sessions that are over: what is under way is still received, until then.
+    pub(crate) draining: BTreeSet<(Instant, u32)>,
     schedule: BTreeSet<(Instant, Id)>,
     scheduled: HashMap<Id, Instant>,
     /// Whom this process had a session with: identities, and addresses.
@@ -85,6 +87,7 @@ impl Endpoint {
             by_stranger: HashMap::new(),
             inbound: HashMap::new(),
             paths: BTreeMap::new(),
+            draining: BTreeSet::new(),
             schedule: BTreeSet::new(),
             scheduled: HashMap::new(),
             met: BTreeSet::new(),
@@ -217,6 +220,12 @@ impl Endpoint {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        while self.draining.first().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, spi)) = self.draining.pop_first() {
+                self.inbound.remove(&spi);
+                self.out.events.push_back(Event::RemoveInbound { spi });
+            }
+        }
         while let Some(&(at, id)) = self.schedule.first() {
             if at > now {
                 break;
@@ -241,7 +250,8 @@ impl Endpoint {
     /// When to call [`Self::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.schedule.first().map(|(at, _)| *at)
+        let drained = self.draining.first().map(|(at, _)| *at);
+        self.schedule.first().map(|(at, _)| *at).into_iter().chain(drained).min()
     }
 
     /// Who is at the end of this path.

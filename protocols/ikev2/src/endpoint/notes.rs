@@ -68,6 +68,7 @@ impl Endpoint {
         for other in gone {
             self.supersede(now, other);
         }
+        self.settle(now, path);
     }
 
     /// A peer is at another path.

@@ -1,7 +1,7 @@
 //! Which session carries a path: what is sent by, and who is there.
 
 use super::Endpoint;
-use crate::session::child::Sending;
+use crate::session::child::{Child, DRAIN, Sending};
 use crate::session::task::Job;
 use crate::session::{Id, Session};
 use crate::{Event, Failure};
@@ -100,8 +100,10 @@ impl Endpoint {
         let Some(state) = self.paths.get_mut(&path) else { return };
         let Some(carrier) = state.lane(lane).filter(|c| c.inbound == inbound) else { return };
         state.set_lane(lane, None);
-        let waiting = self.candidate(path, lane, |sending| sending.is_waiting());
-        let spent = self.candidate(path, lane, |sending| matches!(sending, Sending::Spent));
+        // Who deletes a session for another has that other one, with its first child; what else was granted on it may
+        // still be under way to the peer, and is told to be ready by itself.
+        let waiting = self.candidate(path, lane, |c| c.sending.is_waiting() && c.first);
+        let spent = self.candidate(path, lane, |c| matches!(c.sending, Sending::Spent));
         if let Some((id, inbound)) = waiting {
             self.child_ready(now, id, inbound);
         }
@@ -115,11 +117,10 @@ impl Endpoint {
     }
 
     /// A child on a path and lane that is received by, of the session with the highest precedence.
-    fn candidate(&self, path: Path, lane: u16, fits: impl Fn(&Sending) -> bool) -> Option<(Id, u32)> {
-        let session =
-            |s: &&Session| s.live().is_some_and(|e| e.kept().any(|c| c.lane == lane && fits(&c.sending)));
+    fn candidate(&self, path: Path, lane: u16, fits: impl Fn(&Child) -> bool) -> Option<(Id, u32)> {
+        let session = |s: &&Session| s.live().is_some_and(|e| e.kept().any(|c| c.lane == lane && fits(c)));
         let best = self.on_path(path).filter(session).max_by(|a, b| a.precedence().cmp(&b.precedence()))?;
-        let child = best.live()?.kept().find(|c| c.lane == lane && fits(&c.sending))?;
+        let child = best.live()?.kept().find(|c| c.lane == lane && fits(c))?;
         Some((best.base.id, child.inbound))
     }
 
@@ -168,6 +169,12 @@ impl Endpoint {
         self.with(now, id, |session, cx| {
             if let crate::session::State::Established(state) = &mut session.state {
                 state.close(&mut session.base, cx);
+                if matches!(reason, Failure::Credentials(_)) {
+                    // Whoever is not believed is not heard any more, whatever is under way.
+                    for child in state.children.drain(..) {
+                        cx.event(Event::RemoveInbound { spi: child.inbound });
+                    }
+                }
             }
         });
         for (bound, lane, inbound) in children {
@@ -195,9 +202,15 @@ impl Endpoint {
         let was_live = session.live().is_some();
         let stranger = !session.base.initiator && session.established().is_none();
         if let Some(established) = session.established() {
+            // A peer that has left, or begun anew, may have packets under way; one that is dead or revoked has none.
+            let drain = matches!(reason, Failure::Closed | Failure::Deleted | Failure::Restarted);
             for child in &established.children {
-                self.inbound.remove(&child.inbound);
-                self.out.events.push_back(Event::RemoveInbound { spi: child.inbound });
+                if drain {
+                    self.draining.insert((now + DRAIN, child.inbound));
+                } else {
+                    self.inbound.remove(&child.inbound);
+                    self.out.events.push_back(Event::RemoveInbound { spi: child.inbound });
+                }
             }
             for child in &established.children {
                 self.child_removed(now, child.path, child.lane, child.inbound);

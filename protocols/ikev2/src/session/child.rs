@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A deleted SA is received by so long: what was sent by it before may be late.
-const DRAIN: Duration = Duration::from_secs(5);
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 
 /// A session without any child SA is of no use; so long it may wait for one.
 const CHILDLESS: Duration = Duration::from_secs(10);
@@ -42,6 +42,8 @@ pub(crate) struct Child {
     pub theirs: Option<u32>,
     /// The peer made it in this request (IKE SA, message ID): a later one shows that it has our answer.
     pub shown_by: Option<(u64, u32)>,
+    /// It was made by IKE_AUTH: whatever else the peer does with the session shows that it has it.
+    pub first: bool,
     pub installed: Instant,
     pub rekey_at: Instant,
 }
@@ -104,6 +106,7 @@ impl Established {
             rank,
             theirs: None,
             shown_by: None,
+            first: false,
             installed: cx.now,
             rekey_at,
         });

@@ -96,13 +96,14 @@ impl Established {
     fn peer_deletes_child(&mut self, base: &mut Base, cx: &mut Cx<'_>, outbound: u32) -> Option<u32> {
         let child = self.children.iter().find(|c| c.outbound == outbound && c.fate != Fate::Draining)?;
         let (inbound, crossed, theirs) = (child.inbound, child.fate == Fate::Deleting, child.theirs);
+        let in_vain = child.sending.is_waiting();
         if let Some(new) = theirs {
             // What it made to replace this one is complete on its side.
             self.ready(base, cx, new);
         }
         // One that it made to replace another, and gave up: the other can be replaced again.
         for other in &mut self.children {
-            other.theirs.take_if(|theirs| *theirs == inbound);
+            other.theirs.take_if(|theirs| *theirs == inbound && in_vain);
         }
         self.drain(base, cx, inbound);
         (!crossed).then_some(inbound)

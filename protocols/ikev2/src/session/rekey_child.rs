@@ -71,16 +71,13 @@ impl Established {
 
     /// Ours is there. Is it the one that stays?
     fn settle_child(&mut self, base: &mut Base, cx: &mut Cx<'_>, old: u32, ours: u32) {
-        let theirs = self.child_mut(old).and_then(|c| c.theirs);
-        let rank =
-            |session: &Self, spi: u32| session.kept().find(|c| c.inbound == spi).map(|c| c.rank.clone());
+        let theirs = self.children.iter().find(|c| c.inbound == old).and_then(|c| c.theirs);
+        let rank = |spi: u32| self.children.iter().find(|c| c.inbound == spi).map(|c| c.rank.as_slice());
         //= rfc7296#2.8.1
         //# If redundant SAs are created though such a collision, the SA created with the lowest of the four nonces used
         //# in the two exchanges SHOULD be closed by the endpoint that created it.
-        let lost = match (theirs.and_then(|theirs| rank(self, theirs)), rank(self, ours)) {
-            (Some(theirs), Some(ours)) => ours < theirs,
-            _ => false,
-        };
+        // One that is gone already was replaced in its turn, so it was not the one to be closed.
+        let lost = theirs.is_some_and(|theirs| rank(theirs).is_none_or(|theirs| rank(ours) < Some(theirs)));
         if lost {
             if let Some(child) = self.child_mut(ours) {
                 child.sending = Sending::Spent;

@@ -305,7 +305,8 @@ impl Pair {
 
     fn drain(&mut self) {
         for side in [A, B] {
-            self.end(side).drain_events();
+            let now = self.now;
+            self.end(side).drain_events(now);
             while let Some(transmit) = self.end(side).endpoint.poll_transmit() {
                 let port = if transmit.address.local == LocalPort::Ike { 500 } else { 4500 };
                 let datagram = match transmit.kind {
@@ -432,10 +433,10 @@ impl End {
         }
     }
 
-    fn drain_events(&mut self) {
+    fn drain_events(&mut self, now: Instant) {
         while let Some(event) = self.endpoint.poll_event() {
             if std::env::var_os("TRACE").is_some() {
-                eprintln!("{:?} {event:?}", self.side);
+                eprintln!("{now:?} {:?} {event:?}", self.side);
             }
             match &event {
                 Event::AddInbound { path, keys } => {
