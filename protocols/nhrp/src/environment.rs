@@ -35,7 +35,7 @@ pub struct RegistrationClaim<'a> {
     pub nbma_claimed: IpAddr,
     /// The path the message came by.
     pub path: Path,
-    /// The identity it asserts, when it is one of ours. Unverified unless the path is protected.
+    /// Its identity: proven where the path is protected; otherwise what it asserts, when it is one of ours.
     pub identity: Option<&'a str>,
 }
 
@@ -48,7 +48,8 @@ pub struct AnswerClaim<'a> {
     pub responder: IpAddr,
     /// The path the message came by.
     pub path: Path,
-    /// The identity the responder asserts.
+    /// The responder's identity: proven where the answer came straight from it over a protected path, otherwise what it
+    /// asserts.
     pub identity: Option<&'a str>,
 }
 
@@ -61,6 +62,13 @@ pub struct Refusal(pub String);
 pub trait Environment {
     /// Where a packet to `destination` would go now, leaving our own shortcuts out of account.
     fn route(&self, destination: IpAddr) -> Route;
+
+    /// Who has proven to be at the end of this path. `None`: nobody has to, in a tunnel in clear. What a station asserts
+    /// of itself counts only where nothing is proven.
+    fn proven(&self, path: Path) -> Option<&str> {
+        let _ = path;
+        None
+    }
 
     /// May this be registered? A refusal is answered with code 4 (administratively prohibited).
     fn authorize_registration(&self, claim: &RegistrationClaim<'_>) -> Result<(), Refusal>;

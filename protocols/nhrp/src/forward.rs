@@ -132,7 +132,8 @@ impl Node {
             (ExtensionType::REVERSE_TRANSIT, exchange.entries.first().and_then(|e| e.protocol))
         };
         if let Some(about) = about {
-            self.add_what_we_see(from, &mut passed, exchange.flags, record, about);
+            let proven = m.env.proven(from);
+            self.add_what_we_see(from, &mut passed, exchange.flags, record, about, proven);
         }
         //= rfc2332#5.3
         // With an unknown compulsory extension a message is passed on as it is, without our record.
@@ -158,10 +159,13 @@ impl Node {
         flags: Flags,
         record: ExtensionType,
         about: IpAddr,
+        proven: Option<&str>,
     ) {
         let passed_before = passed.extension(record).is_some_and(|e| !e.value.is_empty());
-        if !passed_before {
-            Station::observe(passed, about, from);
+        let itself = self.state.registered.covering(about).is_some_and(|(_, r)| r.path == from);
+        if !passed_before || itself {
+            // Those further on have this from us, whom they know, and not from the station itself.
+            Station::observe(passed, about, from, proven);
         }
         let registered = self.state.registered.covering(about).map(|(_, r)| r);
         let Some(seen) = registered.filter(|r| r.path.remote != r.info.nbma_claimed) else { return };
@@ -188,7 +192,8 @@ impl Node {
         let Incoming { path, packet, env, .. } = *m;
         for entry in exchange.entries.iter().filter(|e| e.code == CieCode::SUCCESS) {
             let responder = entry.protocol.ok_or(Error::Incomplete)?;
-            let identity = Station::find(packet, responder).and_then(|s| s.identity);
+            let origin = self.origin(&path, packet, ExtensionType::REVERSE_TRANSIT, responder);
+            let identity = self.identity_of(m, origin, Station::find(packet, responder).as_ref());
             let prefix = entry.prefix(packet.destination);
             let claim = AnswerClaim { prefix, responder, path, identity: identity.as_deref() };
             env.authorize_answer(&claim).map_err(|_| Error::AnswerDenied)?;

@@ -436,7 +436,11 @@ impl Node {
             nbma_claimed: responder.nbma.unwrap_or(path.remote),
             candidates: vec![path],
             natted: responder.nbma.is_some_and(|n| n != path.remote),
-            identity: station.as_ref().and_then(|s| s.identity.clone()),
+            identity: m
+                .env
+                .proven(path)
+                .map(str::to_owned)
+                .or_else(|| station.as_ref().and_then(|s| s.identity.clone())),
             token: station.as_ref().and_then(|s| s.token),
             group: vendor::group(packet).filter(|g| self.config.group.as_ref() != Some(g)),
             mtu: responder.mtu,

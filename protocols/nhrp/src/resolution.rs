@@ -199,7 +199,7 @@ impl Node {
         let claimed =
             entry.nbma.or(answering.nbma).or_else(|| direct.map(|p| p.remote)).ok_or_else(incomplete)?;
         let nat = nat_address(packet, responder);
-        let identity = station.as_ref().and_then(|s| s.identity.clone());
+        let identity = self.identity_of(m, origin, station.as_ref());
         // Never for more than our own route is good for: the rest may lead elsewhere.
         let prefix = match (entry.prefix(packet.destination), env.route(packet.destination)) {
             (answer, Route::Overlay { prefix, .. }) if prefix.prefix_len() > answer.prefix_len() => prefix,

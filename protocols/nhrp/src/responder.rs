@@ -215,7 +215,7 @@ impl Node {
             nbma_claimed: claimed,
             natted: candidates.first().is_some_and(|c| c.remote != claimed),
             candidates,
-            identity: station.as_ref().and_then(|s| s.identity.clone()),
+            identity: self.identity_of(m, origin, station.as_ref()),
             token: station.and_then(|s| s.token),
             group: vendor::group(packet),
             mtu: exchange.entries.first().map_or(0, |e| e.mtu),
@@ -237,6 +237,17 @@ impl Node {
             None => self.is_nhs_path(path) && self.is_foreign_server(path, station),
         };
         if by_server { Origin::Server } else { Origin::Itself }
+    }
+
+    /// Who a station is: proven when it stands at the other end of the path, else as it asserts.
+    pub(crate) fn identity_of(
+        &self,
+        m: &Incoming<'_>,
+        origin: Origin,
+        station: Option<&Station>,
+    ) -> Option<String> {
+        let proven = m.env.proven(m.path).filter(|_| origin == Origin::Itself).map(str::to_owned);
+        proven.or_else(|| station.and_then(|s| s.identity.clone()))
     }
 
     /// Is it the path of a server of ours with another address than this?

@@ -84,7 +84,7 @@ impl Node {
                 ..Cie::default()
             });
         }
-        Station::observe(&mut reply, packet.source, path);
+        Station::observe(&mut reply, packet.source, path, None);
         reply.extensions.push(self.station(own).to_extension());
         self.send(path, reply);
         Ok(())
@@ -105,7 +105,8 @@ impl Node {
         }
         let prefix = if unique { IpNet::from(address) } else { entry.prefix(address) };
         let station = Station::find(packet, packet.source);
-        let identity = station.as_ref().and_then(|s| s.identity.clone());
+        let asserted = station.as_ref().and_then(|s| s.identity.clone());
+        let identity = env.proven(path).map(str::to_owned).or(asserted);
         let claim = RegistrationClaim { prefix, nbma_claimed, path, identity: identity.as_deref() };
         env.authorize_registration(&claim).map_err(|r| Denial::new(CieCode::PROHIBITED, r.0))?;
         let port_changed = match (station.as_ref().and_then(|s| s.udp_port), path.port()) {

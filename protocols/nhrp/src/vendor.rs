@@ -161,13 +161,17 @@ impl Station {
         packet.extensions.iter().filter_map(Self::from_extension).find(|s| s.address == address)
     }
 
-    /// Notes in a message where the station with this address was seen; nothing when it is not described there.
-    pub fn observe(packet: &mut Packet, address: IpAddr, observed: Path) {
+    /// Notes in a message where the station with this address was seen, and who it has proven to be; nothing when it is
+    /// not described there.
+    pub fn observe(packet: &mut Packet, address: IpAddr, observed: Path, proven: Option<&str>) {
         for extension in &mut packet.extensions {
             if let Some(mut station) = Self::from_extension(extension)
                 && station.address == address
             {
                 station.observed = Some(observed);
+                if let Some(name) = proven {
+                    station.identity = Some(name.to_owned());
+                }
                 *extension = station.to_extension();
                 return;
             }

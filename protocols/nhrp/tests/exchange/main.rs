@@ -11,6 +11,7 @@ mod foreign;
 mod indication;
 mod nat;
 mod persistence;
+mod proven;
 mod purge;
 mod registration;
 mod resolution;

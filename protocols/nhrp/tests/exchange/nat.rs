@@ -142,7 +142,7 @@ fn a_station_cannot_say_itself_where_it_was_seen() {
     world.settle();
     world.lose.clear();
     let mut request = world.sent(MessageType::ResolutionRequest).pop().unwrap().packet();
-    dmvpn_nhrp::vendor::Station::observe(&mut request, ip("10.0.0.1"), Path::gre(ip("203.0.113.66")));
+    dmvpn_nhrp::vendor::Station::observe(&mut request, ip("10.0.0.1"), Path::gre(ip("203.0.113.66")), None);
     world.inject(HUB, world.stations[1].visible, &request.encode(0).unwrap()).unwrap();
     world.settle();
     let events = world.events(2);

@@ -41,6 +41,8 @@ pub(crate) struct Routes {
     pub(crate) own: Vec<IpAddr>,
     pub(crate) deny_registrations: Option<String>,
     pub(crate) deny_answers: Option<String>,
+    /// Who is at the end of which path, in a tunnel that is not in clear.
+    pub(crate) proven: Vec<(Path, String)>,
     /// Claims that were asked about, as text.
     pub(crate) asked: RefCell<Vec<String>>,
 }
@@ -57,6 +59,10 @@ impl Environment for Routes {
             Some((prefix, Target::OnLink)) => Route::Overlay { next_hop: destination, prefix: *prefix },
             Some((prefix, Target::Via(next_hop))) => Route::Overlay { next_hop: *next_hop, prefix: *prefix },
         }
+    }
+
+    fn proven(&self, path: Path) -> Option<&str> {
+        self.proven.iter().find(|(p, _)| *p == path).map(|(_, name)| name.as_str())
     }
 
     fn authorize_registration(&self, claim: &RegistrationClaim<'_>) -> Result<(), Refusal> {
