@@ -25,8 +25,7 @@ impl Control {
         }
         let Some(attachment) = self.attachment.take() else { return };
         if self.engine.is_none() {
-            let engine = self.make_engine(attachment.checkpoint.as_deref());
-            self.engine = Some(engine);
+            self.engine = self.make_engine(attachment.checkpoint.as_deref());
             for (prefix, target) in self.rib.all() {
                 self.input(Input::Route { prefix, target });
             }
@@ -43,7 +42,7 @@ impl Control {
         self.due.hairpin = now();
     }
 
-    pub(super) fn make_engine(&mut self, checkpoint: Option<&[u8]>) -> Tunnel {
+    pub(super) fn make_engine(&mut self, checkpoint: Option<&[u8]>) -> Option<Tunnel> {
         let config = self.config.engine(self.underlay);
         if let Some(checkpoint) = checkpoint {
             match Tunnel::restore(config.clone(), checkpoint, rand::random(), now()) {
@@ -53,14 +52,20 @@ impl Control {
                         "Resumed",
                         "took over where the agent before left off",
                     );
-                    return engine;
+                    return Some(engine);
                 }
                 Err(error) => self.fail(format!("starting anew: {error}")),
             }
         }
         let first = self.request_ids.first();
         self.request_ids.used(first);
-        Tunnel::new(config, rand::random(), now(), first)
+        match Tunnel::new(config, rand::random(), now(), first) {
+            Ok(engine) => Some(engine),
+            Err(error) => {
+                self.fail(format!("nothing is sent or received: {error}"));
+                None
+            }
+        }
     }
 
     /// Takes everything out of the engine and has it done.

@@ -5,8 +5,9 @@ use crate::clock::{self, now};
 use crate::executor::Step;
 use crate::keylog::KeyLog;
 use dataplane::messages::{Request, SaCounters};
-use dmvpn::{Action, Event, Input};
+use dmvpn::{Action, Event, Input, Tunnel};
 use ikev2::SessionView;
+use packet::Path;
 use rpc::agent::Severity;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -90,13 +91,27 @@ impl Control {
 
     /// The IKE sessions.
     pub(super) fn sessions(&self) -> Vec<SessionView> {
-        Vec::new()
+        self.engine.as_ref().map(Tunnel::sessions).unwrap_or_default()
     }
 
     /// Ends the sessions of a peer, by its identity, tunnel address or path, or all.
     pub(super) fn clear_sessions(&mut self, peer: &str) -> usize {
-        let _ = peer;
-        0
+        let Some(engine) = &mut self.engine else { return 0 };
+        let paths: Vec<Path> = match peer.parse().ok().and_then(|address| engine.peer_paths(address)) {
+            Some(paths) => paths,
+            None => {
+                let named = |s: &SessionView| {
+                    s.identity.as_ref().is_some_and(|i| i.name == peer) || s.path.to_string() == peer
+                };
+                let sessions = engine.sessions().into_iter();
+                sessions.filter(|s| peer.is_empty() || named(s)).map(|s| s.path).collect()
+            }
+        };
+        for path in &paths {
+            engine.close_session(now(), *path);
+        }
+        self.checkpoint.touch();
+        paths.len()
     }
 
     /// Asks a datapath that was just connected what SAs it holds.

@@ -1,10 +1,7 @@
 //! Which peer an address and a path lead to, and the row that the datapath has of it.
 
-use crate::action::SourceCheck;
-use crate::peer::Peer;
 use crate::timer::Timer;
 use crate::tunnel::Tunnel;
-use ipnet::IpNet;
 use packet::{Instant, Path, PeerId};
 use std::net::IpAddr;
 
@@ -89,27 +86,6 @@ impl Tunnel {
     pub(crate) fn retime_peer(&mut self, now: Instant, id: PeerId) {
         if let Some(peer) = self.peers.get(id) {
             self.timers.set(Timer::Peer(id), peer.wake(now));
-        }
-    }
-
-    /// Which inner source addresses a peer may send from.
-    pub(crate) fn sources(&self, peer: &Peer) -> SourceCheck {
-        if peer.hub.is_some() {
-            return SourceCheck::Any; // It carries everybody's.
-        }
-        if peer.fixed {
-            return match self.config.static_peers.iter().find(|s| peer.addresses.contains(&s.tunnel_address))
-            {
-                Some(s) if !self.config.admission.is_empty() => {
-                    let own = peer.addresses.iter().map(|a| IpNet::from(*a));
-                    SourceCheck::Only(own.chain(s.prefixes.iter().copied()).collect())
-                }
-                _ => SourceCheck::Any,
-            };
-        }
-        match self.policy.sources(peer.identity.as_deref(), &peer.addresses) {
-            Some(sources) => SourceCheck::Only(sources),
-            None => SourceCheck::Any,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What survives a restart of the process: everything but the kernel's routes, which are told anew.
 
 use crate::config::{Config, Phase};
+use crate::gate::Gate;
 use crate::hub::Hubs;
 use crate::outside::{Outside, Standing};
 use crate::peer::Peer;
@@ -16,12 +17,13 @@ use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::net::IpAddr;
+use zeroize::Zeroizing;
 
 /// Of what follows. Another version's checkpoint is not read.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A checkpoint could not be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     /// Written by another version, or damaged.
     #[error("the checkpoint can't be read")]
@@ -29,6 +31,9 @@ pub enum RestoreError {
     /// Written for another identity or other tunnel addresses.
     #[error("the checkpoint is of another station")]
     OtherStation,
+    /// The settings of IKE can't be used.
+    #[error("{0}")]
+    Security(#[from] ikev2::ConfigError),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,6 +49,7 @@ struct Checkpoint<'a> {
     shortcuts: Vec<Cow<'a, Shortcut>>,
     standing: Cow<'a, Standing>,
     node: nhrp::Checkpoint,
+    sessions: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl Tunnel {
@@ -64,6 +70,7 @@ impl Tunnel {
             shortcuts: self.shortcuts.iter().map(Cow::Borrowed).collect(),
             standing: Cow::Borrowed(&self.outside.standing),
             node: self.node.checkpoint(),
+            sessions: self.gate.as_ref().map(Gate::checkpoint),
         };
         // Writing plain data to memory can't fail; if it ever did, the next process would start anew.
         postcard::to_stdvec(&checkpoint).unwrap_or_default()
@@ -85,7 +92,10 @@ impl Tunnel {
         if old.version != VERSION {
             return Err(RestoreError::Unreadable);
         }
-        if *old.identity != config.identity || *old.addresses != config.addresses {
+        if *old.identity != config.identity
+            || *old.addresses != config.addresses
+            || old.sessions.is_some() != config.security.is_some()
+        {
             return Err(RestoreError::OtherStation);
         }
         let mut random = StdRng::from_seed(seed);
@@ -94,6 +104,11 @@ impl Tunnel {
         let station = nhrp::Config { nbma_address: old.nbma_address, ..station(&config) };
         let node = Node::restore(station, old.node, node_seed);
         let mut tunnel = Self::around(config, node, random);
+        if let (Some(security), Some(sessions)) = (tunnel.config.security.clone(), old.sessions) {
+            let sessions = postcard::from_bytes(&sessions).map_err(|_| RestoreError::Unreadable)?;
+            tunnel.gate = Some(Gate::restore(&security, sessions, tunnel.seed(), now)?);
+            tunnel.watch_sessions(now);
+        }
         tunnel.next_probe = old.next_probe;
         tunnel.learning_routes = true;
         tunnel.hubs = old.hubs.into_owned();

@@ -77,7 +77,7 @@ impl Tunnel {
             return;
         }
         self.touch(now, id);
-        self.transmit_probe(path, &probe.reply());
+        self.transmit_probe(now, path, &probe.reply());
     }
 
     /// A peer's timer.
@@ -94,7 +94,7 @@ impl Tunnel {
             return self.remove_peer(now, id);
         }
         for (path, opaque) in due {
-            self.probe(id, path, opaque);
+            self.probe(now, id, path, opaque);
         }
         if let Some(verdict) = verdict {
             self.decided(now, id, verdict);
@@ -103,19 +103,19 @@ impl Tunnel {
     }
 
     /// Sends a probe to a peer over one of its paths.
-    pub(crate) fn probe(&mut self, id: PeerId, path: Path, opaque: u64) {
+    pub(crate) fn probe(&mut self, now: Instant, id: PeerId, path: Path, opaque: u64) {
         let Some(peer) = self.peers.get(id) else { return };
         let own = &self.config.addresses;
         let pair =
             own.iter().find_map(|a| Some((*a, *peer.addresses.iter().find(|b| a.is_ipv4() == b.is_ipv4())?)));
         let Some((source, destination)) = pair else { return };
         let token = self.token_with(peer);
-        self.transmit_probe(path, &Probe { kind: Kind::Request, source, destination, token, opaque });
+        self.transmit_probe(now, path, &Probe { kind: Kind::Request, source, destination, token, opaque });
     }
 
-    pub(crate) fn transmit_probe(&mut self, path: Path, probe: &Probe) {
+    pub(crate) fn transmit_probe(&mut self, now: Instant, path: Path, probe: &Probe) {
         let protocol = if probe.destination.is_ipv4() { GRE_IPV4 } else { GRE_IPV6 };
-        self.outside.transmit(path, protocol, probe.to_vec());
+        self.transmit(now, path, protocol, probe.to_vec());
     }
 
     /// The number that probes between us and a peer carry.

@@ -118,6 +118,11 @@ impl Tunnel {
         if peer.heard {
             why += "; the peer's probes arrive here, so it is the way towards it that is closed";
         }
+        let closed = |path| Some(format!("IKE with {path}: {}", self.gate.as_ref()?.why_closed(path)?));
+        let closed: Vec<String> = peer.paths().filter_map(closed).chain(peer.refused.clone()).collect();
+        if !closed.is_empty() {
+            why += &format!("; {}", closed.join("; "));
+        }
         let symmetric = matches!(own, OwnNat::PerDestination(_) | OwnNat::PortChanged(_));
         if peer.token.is_none() {
             why += "; it is a foreign router: raw GRE, and ICMP echo to its tunnel address, must pass";

@@ -12,6 +12,9 @@ const WITHDRAWING: Duration = Duration::from_millis(1500);
 /// Deregistrations are given this long.
 const DEREGISTERING: Duration = Duration::from_secs(1);
 
+/// Deletes of sessions are given this long.
+const CLOSING: Duration = Duration::from_millis(500);
+
 /// How far a shutdown got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Farewell {
@@ -22,15 +25,22 @@ pub(crate) enum Farewell {
     Withdrawing(Instant),
     /// The hubs are told; at most until then.
     Deregistering(Instant),
+    /// Peers are told that the sessions end; at most until then.
+    Closing(Instant),
     /// There is nothing left to wait for.
     Over,
 }
 
 impl Farewell {
+    /// Are the sessions ended, or being so?
+    pub(crate) const fn is_closing(self) -> bool {
+        matches!(self, Self::Closing(_) | Self::Over)
+    }
+
     /// When the next step is taken at the latest.
     pub(crate) const fn deadline(self) -> Option<Instant> {
         match self {
-            Self::Withdrawing(at) | Self::Deregistering(at) => Some(at),
+            Self::Withdrawing(at) | Self::Deregistering(at) | Self::Closing(at) => Some(at),
             Self::Staying | Self::Over => None,
         }
     }
@@ -64,7 +74,18 @@ impl Tunnel {
                 self.with_node(|node, world| node.handle_timeout(now, world));
                 Farewell::Deregistering(now + DEREGISTERING)
             }
-            Farewell::Deregistering(until) if quiet || now >= until => Farewell::Over,
+            Farewell::Deregistering(until) if quiet || now >= until => match &mut self.gate {
+                Some(gate) => {
+                    gate.close_all(now);
+                    Farewell::Closing(now + CLOSING)
+                }
+                None => Farewell::Over,
+            },
+            Farewell::Closing(until)
+                if now >= until || self.gate.as_ref().is_none_or(|gate| gate.is_deserted()) =>
+            {
+                Farewell::Over
+            }
             _ => return false,
         };
         self.farewell = next;

@@ -28,6 +28,8 @@ pub(crate) struct Hub {
     pub(crate) name: String,
     pub(crate) priority: u32,
     pub(crate) tunnel_address: Option<IpAddr>,
+    /// Who it must prove to be, as a pattern; for encrypted tunnels.
+    pub(crate) identity: Option<String>,
     /// Where it may be reached, as configured or as its name was last resolved.
     pub(crate) paths: Vec<Path>,
     /// Its peer, once a path of it is known.
@@ -65,6 +67,7 @@ impl Hub {
             name: config.name.clone(),
             priority: config.priority,
             tunnel_address: config.tunnel_address,
+            identity: config.identity.clone(),
             paths: config.paths.clone(),
             peer: None,
             registered: BTreeSet::new(),
@@ -79,8 +82,8 @@ impl Hub {
 
     /// Is it configured as it is? Paths of a name that was resolved count as such.
     pub(crate) fn matches(&self, config: &HubConfig) -> bool {
-        (&self.name, self.priority, self.tunnel_address)
-            == (&config.name, config.priority, config.tunnel_address)
+        (&self.name, self.priority, self.tunnel_address, &self.identity)
+            == (&config.name, config.priority, config.tunnel_address, &config.identity)
             && (config.paths.is_empty() || self.paths == config.paths)
     }
 
@@ -172,13 +175,15 @@ impl Tunnel {
         hub.name.clone_from(&config.name);
         hub.priority = config.priority;
         hub.tunnel_address = config.tunnel_address;
+        hub.identity.clone_from(&config.identity);
         if !config.paths.is_empty() {
             hub.paths.clone_from(&config.paths);
         }
-        let nhs = hub.nhs();
+        let (nhs, paths) = (hub.nhs(), hub.paths.clone());
         self.sort_hubs();
         self.node.set_nhs(now, nhs);
         self.expect_hub(now, config.id);
+        self.recheck_hub(now, &paths);
         self.choose_hub(now);
     }
 
@@ -253,8 +258,9 @@ impl Tunnel {
         }
         self.own_path(now, path, peer);
         self.bind_address(now, address, peer);
+        let encrypted = self.gate.is_some();
         if let Some(p) = self.peers.get_mut(peer) {
-            p.learn(info);
+            p.learn(info, encrypted);
             p.hub = Some(id);
             p.give(now, path);
         }
@@ -295,10 +301,18 @@ impl Tunnel {
         }
     }
 
-    /// A hub's path no longer answers probes.
-    pub(crate) fn hub_lost(&mut self, now: Instant, peer: PeerId, path: Path) {
+    /// Why there is no session with a hub, for people: NHRP only sees that it does not answer.
+    pub(crate) fn hub_is_closed(&mut self, path: Path, why: String) {
+        let at: Vec<NhsId> = self.hubs.iter().filter(|h| h.paths.contains(&path)).map(|h| h.id).collect();
+        for id in at {
+            self.nhs_suspected(id, why.clone());
+        }
+    }
+
+    /// A hub's path no longer answers probes, or its session is gone.
+    pub(crate) fn hub_lost(&mut self, now: Instant, peer: PeerId, why: &str) {
         let Some(id) = self.peers.get(peer).and_then(|p| p.hub) else { return };
-        self.hub_down(now, id, format!("{path} does not answer"));
+        self.hub_down(now, id, why.to_owned());
         // It may have restarted and have forgotten us: only a registration makes it answer again.
         self.node.register_now(now, id);
         self.abandon(now, peer, "the hub at the end of it does not answer");

@@ -1,5 +1,5 @@
 //! The DMVPN engine of one tunnel, without I/O: which peers there are, by which paths they are reached, and which
-//! path carries. It composes NHRP and claims (IKE later), and answers one question: how does a packet go now?
+//! path carries. It composes NHRP, IKE and claims, and answers one question: how does a packet go now?
 #![forbid(unsafe_code)]
 
 pub mod action;
@@ -9,8 +9,10 @@ pub mod config;
 mod echo;
 mod explain;
 mod farewell;
+mod gate;
 mod guard;
 mod hub;
+mod identity;
 mod leave;
 mod limits;
 mod nat;
@@ -23,6 +25,7 @@ mod reconfigure;
 mod registered;
 mod resting;
 mod routes;
+mod session;
 mod shortcut;
 mod slots;
 mod timer;
@@ -35,6 +38,7 @@ pub use action::{Action, Activity, Event, Input, PeerEntry, RouteTarget, SourceC
 pub use checkpoint::RestoreError;
 pub use config::{Config, Credentials, HubConfig, NhrpConfig, Phase, Security, StaticPeer};
 pub use echo::ProbeDrops;
+pub use gate::GateDrops;
 pub use nhrp::{CacheEntry, Counters as NhrpCounters, EntryKind, NhsId, Quirks};
 pub use outside::Standing;
 pub use resting::Resting;

@@ -71,6 +71,26 @@ impl Outside {
         self.actions.push_back(Action::Transmit { path, protocol, payload });
     }
 
+    pub(crate) fn transmit_ike(&mut self, transmit: ikev2::Transmit) {
+        self.actions.push_back(Action::TransmitIke(transmit));
+    }
+
+    pub(crate) fn add_inbound(&mut self, path: Path, keys: esp::Keys) {
+        self.actions.push_back(Action::AddInboundSa { path, keys });
+    }
+
+    pub(crate) fn remove_inbound(&mut self, spi: u32) {
+        self.actions.push_back(Action::RemoveInboundSa { spi });
+    }
+
+    pub(crate) fn set_outbound(&mut self, path: Path, lane: u16, keys: esp::Keys, soft: (u64, u64)) {
+        self.actions.push_back(Action::SetOutboundSa { path, lane, keys, soft });
+    }
+
+    pub(crate) fn remove_outbound(&mut self, path: Path, spi: u32) {
+        self.actions.push_back(Action::RemoveOutboundSa { path, spi });
+    }
+
     pub(crate) fn set_neighbour(&mut self, address: IpAddr, peer: Option<PeerId>) {
         if self.standing.neighbours.insert(address, peer) != Some(peer) {
             self.actions.push_back(Action::SetNeighbour { address, peer });

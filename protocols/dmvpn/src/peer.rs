@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// An attempt to prove a path ends after this.
 pub(crate) const ATTEMPT: Duration = Duration::from_secs(5);
+/// How much longer it may take when a session must be made first.
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A path that was left is received from at least this long.
 pub(crate) const DRAIN: Duration = Duration::from_secs(2);
 /// A peer counts as used this long after the last packet to it.
@@ -33,7 +35,7 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     /// Tunnel addresses.
     pub(crate) addresses: Vec<IpAddr>,
-    /// The identity it asserts.
+    /// Who it is: proven, or as it asserts and hubs pass on.
     pub(crate) identity: Option<String>,
     /// Its number for probes; `None`: foreign.
     pub(crate) token: Option<u64>,
@@ -59,6 +61,8 @@ pub(crate) struct Peer {
     pub(crate) last_resort: bool,
     /// A probe of the peer reached us in this attempt: what fails is the other direction.
     pub(crate) heard: bool,
+    /// Why a path of it was refused, the last time.
+    pub(crate) refused: Option<String>,
 }
 
 /// One path that may lead to the peer.
@@ -89,7 +93,7 @@ pub(crate) enum Reach {
     /// By the hub; packets from it are accepted.
     Listening { since: Instant },
     /// By the hub, while candidates are tried.
-    Probing { since: Instant, proven: Option<Instant> },
+    Probing { since: Instant, until: Instant, proven: Option<Instant> },
     /// By a path that has proven itself.
     Direct { path: Path, since: Instant },
     /// By the path of its registration with us, ours with it, or a static map. Only hubs are probed, and can be lost.
@@ -140,12 +144,16 @@ impl Peer {
             received: Instant::ZERO,
             last_resort: false,
             heard: false,
+            refused: None,
         }
     }
 
-    /// Takes what a message says of the peer.
-    pub(crate) fn learn(&mut self, info: &PeerInfo) {
-        self.identity.clone_from(&info.identity);
+    /// Takes what a message says of the peer. In an encrypted tunnel, that a message says nothing of who it is takes
+    /// nothing away from what was proven.
+    pub(crate) fn learn(&mut self, info: &PeerInfo, encrypted: bool) {
+        if info.identity.is_some() || !encrypted {
+            self.identity.clone_from(&info.identity);
+        }
         self.token = info.token;
         self.nbma_claimed = Some(info.nbma_claimed);
         self.natted = info.natted;
@@ -175,6 +183,22 @@ impl Peer {
     pub(crate) fn rtt(&self) -> Option<Duration> {
         let path = self.send_path()?;
         self.candidates.iter().find(|c| c.path == path)?.prober.rtt()
+    }
+
+    /// The path that it was registered, configured or accepted by.
+    pub(crate) const fn given(&self) -> Option<Path> {
+        match self.reach {
+            Reach::Given { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Is a session by this path of any use? Of a hub that has accepted us by one path, the others are not.
+    pub(crate) fn needs(&self, path: Path) -> bool {
+        match self.reach {
+            Reach::Given { path: given, alive: true, .. } if self.hub.is_some() => given == path,
+            _ => self.paths().any(|p| p == path),
+        }
     }
 
     /// The paths packets are accepted from.
@@ -277,10 +301,11 @@ impl Peer {
         self.candidate(path).is_some()
     }
 
-    /// Starts to prove a direct path, unless there is one, or an attempt is under way.
-    pub(crate) fn begin(&mut self, now: Instant) {
+    /// Starts to prove a direct path, unless there is one, or an attempt is under way. It ends after `patience`.
+    pub(crate) fn begin(&mut self, now: Instant, patience: Duration) {
         if matches!(self.reach, Reach::Listening { .. }) {
-            self.reach = Reach::Probing { since: now, proven: None };
+            self.refused = None;
+            self.reach = Reach::Probing { since: now, until: now + patience, proven: None };
             self.restart_probes();
         }
     }
@@ -300,6 +325,36 @@ impl Peer {
             for c in &mut self.candidates {
                 c.trial = Some(now + ATTEMPT);
             }
+        }
+    }
+
+    /// Whoever is at the end of this path has proven who he is: it is probed at once.
+    pub(crate) fn opened(&mut self, now: Instant, path: Path, name: &str) -> Option<Verdict> {
+        self.identity.get_or_insert_with(|| name.to_owned());
+        if let Some(c) = self.candidate(path) {
+            c.prober.forget();
+        }
+        match &mut self.reach {
+            Reach::Probing { until, .. } => *until = (*until).max(now + ATTEMPT),
+            // The handshake went there and back.
+            Reach::Given { path: given, alive: alive @ false, since } if *given == path => {
+                (*alive, *since) = (true, now);
+                return Some(Verdict::Back);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Nobody is at the end of the path any more that was given. Answers whether it was thought good.
+    pub(crate) fn closed(&mut self, now: Instant, path: Path) -> bool {
+        match &mut self.reach {
+            Reach::Given { path: given, alive: alive @ true, since } if *given == path => {
+                (*alive, *since) = (false, now);
+                self.restart_probes();
+                true
+            }
+            _ => false,
         }
     }
 
@@ -377,9 +432,7 @@ impl Peer {
             }
         }
         let decides = match self.reach {
-            Reach::Probing { since, proven } => {
-                (since + ATTEMPT).min(proven.map_or(Instant::NEVER, |p| p + GRACE))
-            }
+            Reach::Probing { until, proven, .. } => until.min(proven.map_or(Instant::NEVER, |p| p + GRACE)),
             Reach::Direct { path, .. } => self.lost_at(path),
             Reach::Given { path, alive: true, .. } if self.hub.is_some() => self.lost_at(path),
             Reach::Given { path, .. } if self.hub.is_none() => {

@@ -23,6 +23,11 @@ impl Tunnel {
         if (&before.networks, &before.admission) != (&config.networks, &config.admission) {
             self.policy = Policy::new(config.networks.clone(), config.admission.clone());
         }
+        if let (Some(gate), Some(old), Some(new)) = (&mut self.gate, &before.security, &config.security)
+            && let Err(error) = gate.reconfigure(now, old, new)
+        {
+            tracing::error!("the settings of IKE stay as they were: {error}");
+        }
         self.settle(now);
         let old = nhrp::Config { nbma_address: config.nbma_address, ..station(&before) };
         if old != station(&config) {
@@ -54,6 +59,7 @@ impl Tunnel {
         self.config.identity != config.identity
             || self.config.addresses != config.addresses
             || self.config.udp_port != config.udp_port
+            || self.config.security.is_some() != config.security.is_some()
     }
 
     /// Hubs and static peers as configured: gone ones go, changed ones change, new ones come. Static peers in `known`

@@ -37,8 +37,9 @@ impl Tunnel {
         self.own_path(now, path, id);
         self.bind_address(now, address, id);
         self.outgrow(address, id);
+        let encrypted = self.gate.is_some();
         if let Some(p) = self.peers.get_mut(id) {
-            p.learn(info);
+            p.learn(info, encrypted);
             p.registrations.retain(|(a, _)| *a != address);
             p.registrations.push((address, expires));
             if p.hub.is_none() {
@@ -91,10 +92,10 @@ impl Tunnel {
 
     /// A station that registered with us died without a word. Routing and who is sent to it learn of it now and not
     /// when its registration would have ended; if it lives after all, it finds its hub silent and registers again.
-    pub(crate) fn registered_lost(&mut self, id: PeerId) {
+    pub(crate) fn registered_lost(&mut self, id: PeerId, why: &'static str) {
         let registrations = self.peers.get(id).map(|p| p.registrations.clone()).unwrap_or_default();
         for (address, _) in registrations {
-            self.node.end_registration(address, "does not answer");
+            self.node.end_registration(address, why);
         }
     }
 
@@ -123,6 +124,7 @@ impl Tunnel {
             p.give(now, peer.path);
         }
         self.touch(now, id);
+        self.connect(now, peer.path);
         self.outside.set_neighbour(address, Some(id));
         let routed = |prefix: &IpNet| self.shortcuts.iter().any(|s| s.prefix == *prefix);
         let gone: Vec<IpNet> = self

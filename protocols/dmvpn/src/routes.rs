@@ -21,6 +21,11 @@ impl Routes {
         }
     }
 
+    /// Every route.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (IpNet, RouteTarget)> {
+        self.table.iter().map(|(prefix, target)| (prefix, *target))
+    }
+
     /// What exactly this prefix leads to.
     pub(crate) fn get(&self, prefix: IpNet) -> Option<RouteTarget> {
         self.table.get(&prefix.trunc()).copied()

@@ -17,7 +17,7 @@
 
 use crate::action::Event;
 use crate::limits::MAX_RESOLVING;
-use crate::peer::Verdict;
+use crate::peer::{ATTEMPT, HANDSHAKE, Peer, Verdict};
 use crate::resting::Resting;
 use crate::timer::Timer;
 use crate::tunnel::Tunnel;
@@ -179,7 +179,7 @@ impl Tunnel {
             let until = now + holding_time;
             return self.leave(now, asked, Resting::HubIsEgress, until);
         }
-        let candidates = self.usable_candidates(&info.candidates, Some(prefix));
+        let candidates = self.usable_candidates(info, Some(prefix));
         let route = self.needs_route(prefix, via).then(|| self.recursion(prefix, &candidates)).flatten();
         let covered = info.candidates.first().map(|p| p.remote).filter(|_| candidates.is_empty());
         if let Some(nbma) = route.or(covered) {
@@ -208,7 +208,7 @@ impl Tunnel {
         {
             return;
         }
-        let candidates = self.usable_candidates(&info.candidates, None);
+        let candidates = self.usable_candidates(info, None);
         if candidates.is_empty() || !self.make_room() {
             return;
         }
@@ -276,10 +276,10 @@ impl Tunnel {
                 }
             }
             Verdict::Lost(path) if self.peers.get(id).is_some_and(|p| p.hub.is_some()) => {
-                self.hub_lost(now, id, path);
+                self.hub_lost(now, id, &format!("{path} does not answer"));
             }
             Verdict::Lost(_) if self.peers.get(id).is_some_and(|p| !p.registrations.is_empty()) => {
-                self.registered_lost(id);
+                self.registered_lost(id, "does not answer");
             }
             Verdict::Lost(path) => self.abandon(now, id, &format!("{path} does not answer")),
         }
@@ -289,12 +289,17 @@ impl Tunnel {
     pub(crate) fn install_by(&mut self, now: Instant, id: PeerId) {
         let Some(path) = self.peers.get(id).and_then(|p| p.direct()) else { return };
         for key in self.shortcuts.keys(|s| s.uses(id)) {
-            let Some(s) = self.shortcuts.table.get_mut(&key) else { continue };
+            let Some(s) = self.shortcuts.table.get(&key) else { continue };
             let (leg, before) = match &s.state {
                 State::Forming(leg) if leg.peer == id => (*leg, None),
                 State::Up { leg: old, next: Some(leg) } if leg.peer == id => (*leg, Some(*old)),
                 _ => continue,
             };
+            if let Err(why) = self.may_carry(id, leg.via, key) {
+                self.drop_leg(now, key, id, &Resting::Denied(why));
+                continue;
+            }
+            let Some(s) = self.shortcuts.table.get_mut(&key) else { continue };
             (s.state, s.since) = (State::Up { leg, next: None }, now);
             let replaced = s.replaces.take();
             // The next hop is resolved before a route leads to it.
@@ -354,13 +359,16 @@ impl Tunnel {
 
     /// The peer that a message is about, with the ways to it, and an attempt to prove one begun.
     fn meet(&mut self, now: Instant, info: &PeerInfo, candidates: &[packet::Path]) -> Option<PeerId> {
+        let encrypted = self.gate.is_some();
         let first = candidates.first().copied();
-        let same_station = |id: &PeerId| {
-            self.peers.get(*id).is_some_and(|p| p.identity == info.identity || p.addresses.is_empty())
+        // Who a foreign router is, its session tells.
+        let same = |p: &Peer| {
+            p.identity == info.identity || encrypted && (p.identity.is_none() || info.identity.is_none())
         };
+        let same_station =
+            |id: &PeerId| self.peers.get(*id).is_some_and(|p| same(p) || p.addresses.is_empty());
         // Somebody else with that tunnel address is not met by the paths of the one before.
-        let same_holder =
-            |id: &PeerId| self.peers.get(*id).is_some_and(|p| p.identity == info.identity || p.has_role());
+        let same_holder = |id: &PeerId| self.peers.get(*id).is_some_and(|p| same(p) || p.has_role());
         let known = self
             .peers
             .by_address(info.protocol_address)
@@ -373,11 +381,12 @@ impl Tunnel {
         self.bind_address(now, info.protocol_address, id);
         let free: Vec<packet::Path> =
             candidates.iter().copied().filter(|path| self.may_claim(now, *path, id)).collect();
+        let patience = if encrypted { ATTEMPT + HANDSHAKE } else { ATTEMPT };
         let p = self.peers.get_mut(id)?;
-        p.learn(info);
+        p.learn(info, encrypted);
         if !p.has_role() {
             p.offer(now, &free);
-            p.begin(now);
+            p.begin(now, patience);
         }
         self.touch(now, id);
         Some(id)

@@ -13,6 +13,8 @@ pub(crate) enum Timer {
     Shortcut(IpNet),
     /// When a hub that returned has been up long enough to carry again.
     Hubs,
+    /// When to look for sessions that nobody needs.
+    Sessions,
     /// When to tell the datapath the multicast list that has changed meanwhile.
     Multicast,
 }

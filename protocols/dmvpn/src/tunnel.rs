@@ -5,6 +5,7 @@ use crate::action::{Action, Activity, Event, Input};
 use crate::config::{Config, Phase};
 use crate::echo::ProbeDrops;
 use crate::farewell::Farewell;
+use crate::gate::Gate;
 use crate::hub::Hubs;
 use crate::outside::{Outside, Standing};
 use crate::peers::Peers;
@@ -14,6 +15,7 @@ use crate::shortcut::Shortcuts;
 use crate::timer::{Timer, Timers};
 use crate::world::World;
 use claims::Policy;
+use ikev2::{ConfigError, Endpoint};
 use ipnet::IpNet;
 use nhrp::{Environment, Node};
 use packet::{Instant, Path, PeerId};
@@ -23,7 +25,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 /// GRE protocol type of NHRP.
-const GRE_NHRP: u16 = 0x2001;
+pub(crate) const GRE_NHRP: u16 = 0x2001;
 
 /// The engine of one tunnel.
 ///
@@ -38,6 +40,8 @@ pub struct Tunnel {
     pub(crate) peers: Peers,
     pub(crate) hubs: Hubs,
     pub(crate) shortcuts: Shortcuts,
+    /// The sessions of an encrypted tunnel; `None`: in clear.
+    pub(crate) gate: Option<Gate>,
     pub(crate) outside: Outside,
     pub(crate) events: VecDeque<Event>,
     pub(crate) timers: Timers,
@@ -68,13 +72,24 @@ pub enum Clear {
 impl Tunnel {
     /// An engine that knows nobody yet. `seed` must be random; `first_request_id` must lie ahead of every request ID
     /// that this station used before (RFC 2332 §5.2.3).
-    #[must_use]
-    pub fn new(config: Config, seed: [u8; 32], now: Instant, first_request_id: u32) -> Self {
+    ///
+    /// # Errors
+    /// The settings of IKE can't be used.
+    pub fn new(
+        config: Config,
+        seed: [u8; 32],
+        now: Instant,
+        first_request_id: u32,
+    ) -> Result<Self, ConfigError> {
         let mut random = StdRng::from_seed(seed);
         let mut node_seed = [0; 32];
         random.fill_bytes(&mut node_seed);
         let node = Node::new(station(&config), node_seed, first_request_id);
         let mut tunnel = Self::around(config, node, random);
+        if let Some(security) = tunnel.config.security.clone() {
+            tunnel.gate = Some(Gate::new(&security, tunnel.seed(), now)?);
+            tunnel.watch_sessions(now);
+        }
         for hub in tunnel.config.hubs.clone() {
             tunnel.add_hub(now, &hub);
         }
@@ -82,7 +97,7 @@ impl Tunnel {
             tunnel.add_static(now, &peer);
         }
         tunnel.settle(now);
-        tunnel
+        Ok(tunnel)
     }
 
     /// An engine around this station, with nobody in it.
@@ -95,6 +110,7 @@ impl Tunnel {
             peers: Peers::default(),
             hubs: Hubs::default(),
             shortcuts: Shortcuts::default(),
+            gate: None,
             outside: Outside::default(),
             events: VecDeque::new(),
             timers: Timers::default(),
@@ -123,11 +139,11 @@ impl Tunnel {
             self.routes_are_learnt(now);
         }
         match input {
-            Input::Nhrp { path, payload } => {
-                if let Err(e) = self.with_node(|node, world| node.handle_packet(now, path, &payload, world)) {
-                    tracing::debug!(%path, error = %e, "NHRP message dropped");
-                }
+            Input::Nhrp { path, payload } if !self.is_heard(path) => {
+                self.hear_later(now, path, Some(payload));
             }
+            Input::Echo { path, .. } if !self.is_heard(path) => self.hear_later(now, path, None),
+            Input::Nhrp { path, payload } => self.nhrp_arrived(now, path, &payload),
             Input::Echo { path, packet } => self.echo(now, path, &packet),
             Input::NextHopWanted { address } => self.next_hop_wanted(now, address),
             Input::Hairpin { from, to, head } => self.hairpinned(now, from, to, &head),
@@ -135,11 +151,13 @@ impl Tunnel {
             Input::Route { prefix, target } => self.route_changed(now, prefix, target),
             Input::HubPaths { hub, paths } => self.hub_paths(now, hub, paths),
             Input::UnderlayAddress(address) => self.underlay_changed(now, address),
-            Input::Ike { .. }
-            | Input::UnknownSpi { .. }
-            | Input::SaLimit { .. }
-            | Input::SaMoved { .. }
-            | Input::WallClock(_) => {}
+            Input::Ike { address, message } => {
+                self.with_gate(|e| e.handle_packet(now, address, &message));
+            }
+            Input::UnknownSpi { path, spi } => self.with_gate(|e| e.unknown_spi(now, path, spi)),
+            Input::SaLimit { spi, .. } => self.with_gate(|e| e.rekey_child(now, spi)),
+            Input::SaMoved { spi, path } => self.with_gate(|e| e.moved(now, spi, path)),
+            Input::WallClock(seconds) => self.with_gate(|e| e.set_wall_clock(now, seconds)),
         }
         self.settle(now);
     }
@@ -147,6 +165,7 @@ impl Tunnel {
     /// The moment of [`Self::poll_timeout`] has come. Calling it early does no harm.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.routes_are_learnt(now);
+        self.with_gate(|e| e.handle_timeout(now));
         self.with_node(|node, world| node.handle_timeout(now, world));
         self.settle(now);
         while let Some(timer) = self.timers.expired(now) {
@@ -155,6 +174,7 @@ impl Tunnel {
                 Timer::Shortcut(prefix) => self.shortcut_due(now, prefix),
                 Timer::Multicast => self.tell_multicast(now),
                 Timer::Hubs => self.choose_hub(now),
+                Timer::Sessions => self.sweep_sessions(now),
             }
             self.ensure_progress(now, timer);
         }
@@ -174,7 +194,9 @@ impl Tunnel {
     /// When [`Self::handle_timeout`] must be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.node.poll_timeout().into_iter().chain(self.timers.next()).chain(self.farewell.deadline()).min()
+        let ike = self.gate.as_ref().and_then(Gate::poll_timeout);
+        let own = self.timers.next().into_iter().chain(self.farewell.deadline());
+        own.chain(self.node.poll_timeout()).chain(ike).min()
     }
 
     /// Clears `what` on request.
@@ -227,7 +249,8 @@ impl Tunnel {
         self.drops
     }
 
-    /// The identity that the peer with this tunnel address asserts; `None`: unknown, or foreign.
+    /// The identity of the peer with this tunnel address: proven ([`Self::identity_at`]), or as it asserts in a tunnel in
+    /// clear. `None`: unknown, or foreign.
     #[must_use]
     pub fn identity_of(&self, address: IpAddr) -> Option<&str> {
         self.peers.get(self.peers.by_address(address)?)?.identity.as_deref()
@@ -296,7 +319,8 @@ impl Tunnel {
         if self.config.nbma_address == address {
             return;
         }
-        self.config.nbma_address = address;
+        let old = std::mem::replace(&mut self.config.nbma_address, address);
+        self.bind_sessions(now, old, address);
         self.node.set_nbma_address(now, address);
         for id in self.peers.ids() {
             if let Some(peer) = self.peers.get_mut(id)
@@ -310,10 +334,22 @@ impl Tunnel {
 
     // ---- NHRP
 
+    /// A message of whoever is at the end of this path.
+    pub(crate) fn nhrp_arrived(&mut self, now: Instant, path: Path, payload: &[u8]) {
+        if let Err(e) = self.with_node(|node, world| node.handle_packet(now, path, payload, world)) {
+            tracing::debug!(%path, error = %e, "NHRP message dropped");
+        }
+    }
+
     /// Calls the station with a look at the rest of the engine.
     pub(crate) fn with_node<T>(&mut self, call: impl FnOnce(&mut Node, &dyn Environment) -> T) -> T {
-        let world =
-            World { config: &self.config, policy: &self.policy, routes: &self.routes, hubs: &self.hubs };
+        let world = World {
+            config: &self.config,
+            policy: &self.policy,
+            routes: &self.routes,
+            hubs: &self.hubs,
+            gate: self.gate.as_ref(),
+        };
         call(&mut self.node, &world)
     }
 
@@ -321,16 +357,23 @@ impl Tunnel {
     pub(crate) fn settle(&mut self, now: Instant) {
         loop {
             while let Some(message) = self.node.poll_transmit() {
-                self.outside.transmit(message.path, GRE_NHRP, message.payload);
+                self.transmit(now, message.path, GRE_NHRP, message.payload);
             }
             match self.node.poll_event() {
                 Some(event) => self.learnt(now, event),
-                None if self.take_leave(now) => {}
+                None if self.pump(now) || self.take_leave(now) => {}
                 None => break,
             }
         }
         if self.timers.is_set(Timer::Multicast) && now.since(self.multicast_told) >= MULTICAST_PACE {
             self.tell_multicast(now);
+        }
+    }
+
+    /// Tells the endpoint of an encrypted tunnel; what follows from it is carried out by [`Self::settle`].
+    fn with_gate(&mut self, call: impl FnOnce(&mut Endpoint)) {
+        if let Some(gate) = &mut self.gate {
+            call(gate.endpoint());
         }
     }
 

@@ -10,7 +10,7 @@ impl Peer {
     pub(crate) fn judge(&mut self, now: Instant) -> Option<Verdict> {
         match self.reach {
             Reach::Listening { .. } => None,
-            Reach::Probing { since, proven } => {
+            Reach::Probing { since, until, proven } => {
                 let mut usable = self.candidates.iter().filter(|c| c.retires.is_none());
                 let waited = proven.is_some_and(|p| now >= p + GRACE);
                 let answered = match usable.next() {
@@ -23,9 +23,9 @@ impl Peer {
                 }
                 if waited {
                     // What answered is no longer offered.
-                    self.reach = Reach::Probing { since, proven: None };
+                    self.reach = Reach::Probing { since, until, proven: None };
                 }
-                (now >= since + ATTEMPT).then(|| {
+                (now >= until).then(|| {
                     self.listen(now);
                     Verdict::Unproven
                 })

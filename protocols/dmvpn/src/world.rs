@@ -1,11 +1,13 @@
 //! What NHRP asks while it handles a message, answered from the route mirror and from claims.
 
 use crate::config::Config;
+use crate::gate::Gate;
 use crate::hub::Hubs;
 use crate::routes::Routes;
-use claims::Policy;
+use claims::{Claimant, Policy};
 use ipnet::IpNet;
 use nhrp::{AnswerClaim, Environment, Refusal, RegistrationClaim, Route};
+use packet::Path;
 use std::net::IpAddr;
 
 /// A look at the engine's state that NHRP may have while it is itself being changed.
@@ -14,6 +16,8 @@ pub(crate) struct World<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) routes: &'a Routes,
     pub(crate) hubs: &'a Hubs,
+    /// `None`: a tunnel in clear.
+    pub(crate) gate: Option<&'a Gate>,
 }
 
 impl Environment for World<'_> {
@@ -28,6 +32,10 @@ impl Environment for World<'_> {
         }
     }
 
+    fn proven(&self, path: Path) -> Option<&str> {
+        Some(self.gate?.identity(path)?.name.as_str())
+    }
+
     fn authorize_registration(&self, claim: &RegistrationClaim<'_>) -> Result<(), Refusal> {
         let wanted = claim.prefix.addr();
         if self.config.addresses.contains(&wanted) {
@@ -36,7 +44,14 @@ impl Environment for World<'_> {
         if self.config.static_peers.iter().any(|s| s.tunnel_address == wanted) {
             return Err(Refusal(format!("{wanted} is mapped by hand")));
         }
-        self.policy.authorize_registration(claim.identity, claim.prefix).map_err(|e| Refusal(e.to_string()))
+        let who = match self.gate {
+            None => Claimant::Asserted(claim.identity),
+            Some(gate) => match gate.identity(claim.path) {
+                Some(identity) => Claimant::Proven(identity),
+                None => return Err(Refusal("nobody has proven to be there".to_owned())),
+            },
+        };
+        self.policy.authorize_registration(who, claim.prefix).map_err(|e| Refusal(e.to_string()))
     }
 
     fn authorize_answer(&self, claim: &AnswerClaim<'_>) -> Result<(), Refusal> {
@@ -44,9 +59,13 @@ impl Environment for World<'_> {
         if self.hubs.has_address(claim.responder) {
             return Ok(());
         }
-        self.policy
-            .authorize_answer(claim.identity, claim.responder, claim.prefix)
-            .map_err(|e| Refusal(e.to_string()))
+        // Straight from the responder, or passed on? Then it is held to its certificate when its path is proven.
+        let sender = self.gate.and_then(|gate| gate.identity(claim.path));
+        let who = match sender.filter(|sender| claim.identity == Some(&sender.name)) {
+            Some(responder) => Claimant::Proven(responder),
+            None => Claimant::Asserted(claim.identity),
+        };
+        self.policy.authorize_answer(who, claim.responder, claim.prefix).map_err(|e| Refusal(e.to_string()))
     }
 }
 

@@ -2,6 +2,7 @@
 //! probes answered on the spot. It outlives control.
 
 use crate::kernel::Kernel;
+use crate::sa::Sas;
 use crate::underlay::Packet;
 use dmvpn::{Activity, Input, PeerEntry, RouteTarget, SourceCheck};
 use packet::gre::Protocol;
@@ -36,6 +37,8 @@ pub(crate) struct Datapath {
     /// What control left for the one after it.
     pub(crate) checkpoint: Option<Vec<u8>>,
     pub(crate) indicates_hairpins: bool,
+    /// `None`: a tunnel in clear.
+    pub(crate) sas: Option<Sas>,
 }
 
 struct Row {

@@ -6,7 +6,8 @@
 //! `tests/`, one behaviour each; `SEEDS=1000 cargo test -p dmvpn-netsim random` tries as many networks that nobody
 //! thought of.
 //!
-//! What the model leaves out: GRE headers (a datagram carries its protocol number beside its payload), ICMP errors, and
+//! What the model leaves out: GRE headers (a datagram carries its protocol number beside its payload), ESP but for its
+//! SPI (a packet leaves only by an outbound SA, and is received only by the inbound SA of that number), ICMP errors, and
 //! threads. What it keeps, because control can tell: that everything takes time (messages to control, each step of the
 //! executor, in order), that neighbours go stale and are asked for again, that control dies and the datapath doesn't.
 #![forbid(unsafe_code)]
@@ -19,6 +20,8 @@ mod nat;
 mod net;
 mod plan;
 mod queue;
+mod sa;
+mod security;
 mod station;
 mod underlay;
 

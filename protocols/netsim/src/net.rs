@@ -34,6 +34,7 @@ pub struct Net {
     phase: Phase,
     overlay_v6: bool,
     underlay_v6: bool,
+    encrypted: bool,
     checkpoints: bool,
     loops: Vec<(usize, u64, Vec<StationId>)>,
     drops: BTreeMap<&'static str, u64>,

@@ -109,13 +109,13 @@ pub(crate) fn config(name: &str, place: Place, phase: Phase, v6: bool, nbma_addr
 }
 
 /// How a hub is named in the configuration of those who register with it.
-pub(crate) fn hub_config(number: usize, name: &str, address: IpAddr) -> HubConfig {
+pub(crate) fn hub_config(number: usize, name: &str, address: IpAddr, port: u16) -> HubConfig {
     HubConfig {
         id: NhsId(number as u32),
         name: name.to_owned(),
         tunnel_address: None,
         priority: number as u32,
-        paths: vec![Path::udp(address, PORT)],
+        paths: vec![Path::udp(address, port)],
         identity: None,
     }
 }

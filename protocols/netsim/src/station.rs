@@ -2,6 +2,7 @@
 
 use crate::datapath::Datapath;
 use crate::kernel::Kernel;
+use crate::sa::Sas;
 use dmvpn::{Action, Config, Event, RouteTarget, Standing, Tunnel};
 use ipnet::IpNet;
 use packet::peer::{BY_HUB_MAC, Mac};
@@ -56,7 +57,7 @@ pub(crate) struct Station {
 
 impl Station {
     pub(crate) fn new(name: &str, config: Config, lans: Vec<IpNet>, hubs: Vec<StationId>) -> Self {
-        let datapath = Datapath::new(config.addresses.iter().copied(), indicates(&config));
+        let datapath = datapath(&config);
         Self {
             name: name.to_owned(),
             config,
@@ -82,7 +83,7 @@ impl Station {
     pub(crate) fn lose_power(&mut self) {
         self.stop_control();
         self.powered = false;
-        self.datapath = Datapath::new(self.config.addresses.iter().copied(), indicates(&self.config));
+        self.datapath = datapath(&self.config);
         let routes = self.kernel.routes();
         self.kernel = Kernel::default();
         for (prefix, target) in routes {
@@ -114,16 +115,19 @@ impl Station {
             Step::Do(Action::RemoveNeighbour { address }) => self.kernel.remove_neighbour(address),
             Step::Do(Action::AddRoute { prefix, via }) => self.kernel.add_shortcut(prefix, via),
             Step::Do(Action::RemoveRoute { prefix, via }) => self.kernel.remove_shortcut(prefix, via),
-            // Encrypted tunnels have no packets in this network yet, and these are packets.
-            Step::Do(
-                Action::Transmit { .. }
-                | Action::TransmitIke(_)
-                | Action::AddInboundSa { .. }
-                | Action::RemoveInboundSa { .. }
-                | Action::SetOutboundSa { .. }
-                | Action::RemoveOutboundSa { .. },
-            ) => {}
+            Step::Do(Action::AddInboundSa { path, keys }) => self.sas().add_inbound(path, &keys),
+            Step::Do(Action::RemoveInboundSa { spi }) => self.sas().remove_inbound(spi),
+            Step::Do(Action::SetOutboundSa { path, keys, soft, .. }) => {
+                self.sas().set_outbound(path, &keys, soft);
+            }
+            Step::Do(Action::RemoveOutboundSa { path, spi }) => self.sas().remove_outbound(path, spi),
+            // These are packets.
+            Step::Do(Action::Transmit { .. } | Action::TransmitIke(_)) => {}
         }
+    }
+
+    fn sas(&mut self) -> &mut Sas {
+        self.datapath.sas.get_or_insert_default()
     }
 
     /// What a restarted control process orders first: everything that differs from what should stand, new things
@@ -190,6 +194,13 @@ impl Station {
         routes.extend(self.lans.iter().map(|n| (*n, RouteTarget::OffOverlay)));
         routes
     }
+}
+
+/// An empty datapath.
+pub(crate) fn datapath(config: &Config) -> Datapath {
+    let mut datapath = Datapath::new(config.addresses.iter().copied(), indicates(config));
+    datapath.sas = config.security.is_some().then(Sas::default);
+    datapath
 }
 
 fn indicates(config: &Config) -> bool {

@@ -39,6 +39,19 @@ pub(crate) struct Datagram {
     /// GRE protocol type.
     pub(crate) protocol: u16,
     pub(crate) packet: Packet,
+    /// How it is protected.
+    pub(crate) shape: Shape,
+}
+
+/// How a datagram is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// GRE in clear.
+    Clear,
+    /// GRE in ESP, with this SPI.
+    Esp(u32),
+    /// An IKE message.
+    Ike,
 }
 
 impl Datagram {
@@ -46,7 +59,9 @@ impl Datagram {
     pub(crate) fn size(&self) -> usize {
         let ip = if self.destination.address.is_ipv4() { 20 } else { 40 };
         let udp = if self.destination.port.is_some() { 8 } else { 0 };
-        ip + udp + 4 + self.packet.bytes.len()
+        // SPI, sequence number, IV, padding and trailer, ICV: about.
+        let esp = if matches!(self.shape, Shape::Esp(_)) { 36 } else { 0 };
+        ip + udp + esp + 4 + self.packet.bytes.len()
     }
 }
 

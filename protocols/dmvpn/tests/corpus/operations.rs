@@ -229,7 +229,7 @@ impl World {
         let stations = (0..STATIONS)
             .map(|at| {
                 let config = config(at, phase, admission);
-                let tunnel = Tunnel::new(config.clone(), [at as u8; 32], now, 1);
+                let tunnel = Tunnel::new(config.clone(), [at as u8; 32], now, 1).unwrap();
                 Station { tunnel, address: config.nbma_address, config, applied: Standing::default() }
             })
             .collect();
@@ -388,7 +388,7 @@ impl World {
     fn reboot(&mut self, at: usize) {
         let (now, seed) = (self.now, self.next_seed());
         let station = &mut self.stations[at];
-        station.tunnel = Tunnel::new(station.config.clone(), seed, now, u32::from(seed[0]) << 20);
+        station.tunnel = Tunnel::new(station.config.clone(), seed, now, u32::from(seed[0]) << 20).unwrap();
         station.applied = Standing::default();
         self.drain(at);
     }

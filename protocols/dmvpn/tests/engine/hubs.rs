@@ -91,7 +91,7 @@ fn a_restarted_hub_is_used_again_within_seconds() {
     net.talk(S, 20 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
     // The whole hub starts anew, and knows nobody.
     let hub = net.sites[HUB].config.clone();
-    let fresh = dmvpn::Tunnel::new(hub, [77; 32], net.now, 500_000);
+    let fresh = dmvpn::Tunnel::new(hub, [77; 32], net.now, 500_000).unwrap();
     let routes = net.sites[HUB].routes.clone();
     net.sites[HUB].tunnel = fresh;
     net.sites[HUB].applied = dmvpn::Standing::default();

@@ -10,7 +10,7 @@ fn shortcuts_are_bounded_and_those_that_rest_make_room() {
     let mut config = config("a", "10.200.255.1", "203.0.113.1", Phase::Two);
     config.hubs = vec![hub_entry(0, "198.51.100.1", 0)];
     let mut now = Instant::ZERO + S;
-    let mut tunnel = Tunnel::new(config, [1; 32], now, 1);
+    let mut tunnel = Tunnel::new(config, [1; 32], now, 1).unwrap();
     for n in 0..6000u32 {
         let [_, _, high, low] = n.to_be_bytes();
         let address: IpAddr = Ipv4Addr::new(10, 200, high, low).into();

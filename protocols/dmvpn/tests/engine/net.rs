@@ -203,7 +203,7 @@ impl Net {
         foreign: bool,
     ) -> usize {
         let seed = [self.sites.len() as u8 + 1; 32];
-        let tunnel = Tunnel::new(config.clone(), seed, self.now, 1);
+        let tunnel = Tunnel::new(config.clone(), seed, self.now, 1).unwrap();
         let address = config.nbma_address;
         let site = Site {
             tunnel,

@@ -5,6 +5,7 @@ use crate::link::Link;
 use crate::nat::NatKind;
 use crate::plan::{self, Place};
 use crate::queue::Queue;
+use crate::security;
 use crate::station::{Station, StationId};
 use crate::underlay::{NatId, Underlay};
 use dmvpn::{Config, Phase};
@@ -30,6 +31,7 @@ impl Net {
             phase,
             overlay_v6: false,
             underlay_v6: false,
+            encrypted: false,
             checkpoints: true,
             loops: Vec::new(),
             drops: BTreeMap::new(),
@@ -48,6 +50,12 @@ impl Net {
     #[must_use]
     pub fn with_underlay_v6(self) -> Self {
         Self { underlay_v6: true, ..self }
+    }
+
+    /// Stations speak IKE with a pre-shared key, and nothing passes in clear.
+    #[must_use]
+    pub fn with_encryption(self) -> Self {
+        Self { encrypted: true, ..self }
     }
 
     /// Control keeps no checkpoints: for networks too large to write one after every message.
@@ -115,11 +123,16 @@ impl Net {
             Place::Spoke(_) => address,
         };
         let mut config = plan::config(name, place, self.phase, self.overlay_v6, nbma);
+        let port = if self.encrypted { security::PORT } else { plan::PORT };
+        if self.encrypted {
+            config.udp_port = port;
+            config.security = Some(security::shared_key(&config.identity, address));
+        }
         config.hubs = (0..)
             .zip(hubs)
             .map(|(n, hub)| {
                 let hub = self.station(*hub);
-                plan::hub_config(n, &hub.name, hub.config.nbma_address)
+                plan::hub_config(n, &hub.name, hub.config.nbma_address, port)
             })
             .collect();
         let (four, six) = place.lan();

@@ -116,6 +116,7 @@ impl Net {
                 let packet = Packet { bytes: payload, journey: None };
                 self.transmit(id, path, Some(protocol), packet);
             }
+            Some(Step::Do(Action::TransmitIke(transmit))) => self.transmit_ike(id, transmit),
             Some(step) => station.carry_out(step),
             None => {}
         }

@@ -2,10 +2,11 @@
 
 use super::Net;
 use crate::flow::datagram;
-use crate::station::{StationId, Step};
+use crate::station::{Station, StationId, Step};
 use crate::underlay::Packet;
 use dmvpn::{Input, RouteTarget, Tunnel};
 use ipnet::IpNet;
+use packet::Instant;
 use rand::RngExt;
 use std::net::IpAddr;
 
@@ -40,7 +41,7 @@ impl Net {
         let mut tunnel = match checkpoint {
             Some(checkpoint) => Tunnel::restore(station.config.clone(), &checkpoint, seed, now)
                 .unwrap_or_else(|error| panic!("{}: {error}", station.name)),
-            None => Tunnel::new(station.config.clone(), seed, now, station.request_id),
+            None => engine(station, seed, now),
         };
         let differs = station.reconcile(tunnel.standing());
         station.steps.extend(differs.into_iter().map(Step::Do));
@@ -62,7 +63,7 @@ impl Net {
         let station = self.station_mut(id);
         station.powered = true;
         station.booted = true;
-        let mut tunnel = Tunnel::new(station.config.clone(), seed, now, station.request_id);
+        let mut tunnel = engine(station, seed, now);
         for (prefix, target) in station.kernel.routes() {
             tunnel.handle_input(now, Input::Route { prefix, target: Some(target) });
         }
@@ -98,7 +99,27 @@ impl Net {
         }
     }
 
+    /// The datapath crashes and starts again at once: it knows nothing, and control tells it what stands.
+    pub fn crash_datapath(&mut self, id: StationId) {
+        let now = self.now;
+        let station = self.station_mut(id);
+        station.datapath = crate::station::datapath(&station.config);
+        let differs = station.tunnel.as_ref().map(|tunnel| station.reconcile(tunnel.standing()));
+        station.steps.extend(differs.into_iter().flatten().map(Step::Do));
+        if let Some(tunnel) = &mut station.tunnel {
+            tunnel.datapath_lost(now);
+            self.drain(id);
+        }
+    }
+
     fn seed(&mut self) -> [u8; 32] {
         self.rng.random()
     }
+}
+
+/// # Panics
+/// When the configuration is wrong.
+fn engine(station: &Station, seed: [u8; 32], now: Instant) -> Tunnel {
+    Tunnel::new(station.config.clone(), seed, now, station.request_id)
+        .unwrap_or_else(|error| panic!("{}: {error}", station.name))
 }

@@ -52,6 +52,12 @@ impl Net {
         self.station(id).datapath.drops()
     }
 
+    /// How many inbound and outbound SAs a station's datapath has.
+    #[must_use]
+    pub fn sas(&self, id: StationId) -> (usize, usize) {
+        self.station(id).datapath.sas.as_ref().map(crate::sa::Sas::count).unwrap_or_default()
+    }
+
     /// What the underlay dropped, by reason.
     #[must_use]
     pub const fn underlay_drops(&self) -> &BTreeMap<&'static str, u64> {

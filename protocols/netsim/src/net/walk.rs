@@ -4,13 +4,17 @@ use super::{Happening, Net};
 use crate::datapath::Verdict;
 use crate::kernel::Resolution;
 use crate::station::{Station, StationId};
-use crate::underlay::{Datagram, Endpoint, Hop, Packet, Site};
-use dmvpn::RouteTarget;
-use packet::Path;
+use crate::underlay::{Datagram, Endpoint, Hop, Packet, Shape, Site};
+use dmvpn::{Input, RouteTarget};
+use ikev2::{LocalPort, TransmitKind};
 use packet::gre::Protocol;
 use packet::ip::{self, Ip};
 use packet::peer::{BY_HUB_MAC, Mac};
-use std::net::IpAddr;
+use packet::{Instant, Path};
+use std::net::{IpAddr, SocketAddr};
+
+/// The port of IKE alone.
+const IKE: u16 = 500;
 
 impl Net {
     pub(super) fn arrives(&mut self, site: Site, datagram: Datagram) {
@@ -23,7 +27,7 @@ impl Net {
         if !station.powered {
             return self.dropped("switched off");
         }
-        let path = datagram.source.path();
+        let Some(path) = self.unwrap(id, &datagram) else { return };
         let mut packet = datagram.packet;
         let protocol = Protocol(datagram.protocol);
         self.visit(id, &mut packet);
@@ -41,6 +45,47 @@ impl Net {
             Verdict::Dropped => {}
         }
         self.note_activity(id);
+    }
+
+    /// The path that a datagram counts for, when it is an overlay packet that may pass.
+    fn unwrap(&mut self, id: StationId, datagram: &Datagram) -> Option<Path> {
+        let now = self.now;
+        let path = datagram.source.path();
+        let datapath = &mut self.station_mut(id).datapath;
+        match (datagram.shape, &mut datapath.sas) {
+            (Shape::Clear, None) => Some(path),
+            (Shape::Esp(spi), Some(sas)) => {
+                let (own, tell) = sas.open(now, spi, path);
+                if own.is_none() {
+                    datapath.drop("unknown_spi");
+                }
+                if let Some(input) = tell {
+                    self.punt(id, input);
+                }
+                own
+            }
+            (Shape::Ike, Some(_)) => {
+                let remote = SocketAddr::new(path.remote, path.port()?);
+                let local = match datagram.destination.port {
+                    Some(IKE) => LocalPort::Ike,
+                    _ => LocalPort::NatTraversal,
+                };
+                let address = ikev2::Address { remote, local };
+                let message = datagram.packet.bytes.clone();
+                if message.len() > 1 {
+                    self.punt(id, Input::Ike { address, message });
+                }
+                None
+            }
+            (Shape::Clear, Some(_)) => {
+                datapath.drop("clear");
+                None
+            }
+            (Shape::Esp(_) | Shape::Ike, None) => {
+                datapath.drop("not_encrypted");
+                None
+            }
+        }
     }
 
     /// A packet came out of the tunnel interface.
@@ -108,6 +153,18 @@ impl Net {
 
     pub(super) fn transmit(&mut self, id: StationId, path: Path, protocol: Option<u16>, packet: Packet) {
         let now = self.now;
+        let mut tell = None;
+        let mut shape = Shape::Clear;
+        let datapath = &mut self.station_mut(id).datapath;
+        if let Some(sas) = &mut datapath.sas {
+            match sas.seal(path) {
+                Some((spi, limit)) => (shape, tell) = (Shape::Esp(spi), limit),
+                None => return datapath.drop("no_sa"),
+            }
+        }
+        if let Some(input) = tell {
+            self.punt(id, input);
+        }
         let station = self.station(id);
         let protocol = protocol.unwrap_or_else(|| match ip::version(&packet.bytes) {
             Some(6) => Protocol::IPV6.0,
@@ -115,7 +172,30 @@ impl Net {
         });
         let port = path.port().map(|_| station.config.udp_port);
         let source = Endpoint { address: station.config.nbma_address, port };
-        let datagram = Datagram { source, destination: Endpoint::of(path), protocol, packet };
+        let datagram = Datagram { source, destination: Endpoint::of(path), protocol, packet, shape };
+        self.send(now, id, datagram);
+    }
+
+    /// An IKE message, or a keepalive, leaves.
+    pub(super) fn transmit_ike(&mut self, id: StationId, transmit: ikev2::Transmit) {
+        let ikev2::Transmit { address, kind } = transmit;
+        let station = self.station(id);
+        let port = match address.local {
+            LocalPort::Ike => IKE,
+            LocalPort::NatTraversal => station.config.udp_port,
+        };
+        let source = Endpoint { address: station.config.nbma_address, port: Some(port) };
+        let destination = Endpoint { address: address.remote.ip(), port: Some(address.remote.port()) };
+        let bytes = match kind {
+            TransmitKind::Message(message) => message,
+            TransmitKind::Keepalive => vec![0xff],
+        };
+        let packet = Packet { bytes, journey: None };
+        let now = self.now;
+        self.send(now, id, Datagram { source, destination, protocol: 0, packet, shape: Shape::Ike });
+    }
+
+    fn send(&mut self, now: Instant, id: StationId, datagram: Datagram) {
         match self.underlay.send(now, id, datagram, &mut self.rng) {
             Hop::Travels { to, datagram, at, again } => {
                 if let Some(again) = again {

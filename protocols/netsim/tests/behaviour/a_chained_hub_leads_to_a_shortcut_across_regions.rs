@@ -6,7 +6,7 @@ use netsim::{Link, Net};
 #[test]
 fn a_chained_hub_leads_to_a_shortcut_across_regions() {
     for seed in 0..5 {
-        let mut net = Net::new(seed, Phase::Three);
+        let mut net = network(seed, Phase::Three);
         net.set_default_link(Link::latency_ms(15).jitter_ms(3));
         let top = net.hub("top");
         let west = net.chained_hub("west", &[top]);

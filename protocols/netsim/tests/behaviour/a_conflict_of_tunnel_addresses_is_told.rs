@@ -1,12 +1,11 @@
 use crate::common::*;
 use dmvpn::{Event, Phase};
-use netsim::Net;
 use packet::Instant;
 
 /// Two spokes of different identity have the same tunnel address: the second is refused and told, the first goes on.
 #[test]
 fn a_conflict_of_tunnel_addresses_is_told() {
-    let mut net = Net::new(61, Phase::Three);
+    let mut net = network(61, Phase::Three);
     let hub = net.hub("hub");
     let a = net.spoke("a", &[hub]);
     net.run_for(secs(5));
@@ -26,7 +25,7 @@ fn a_conflict_of_tunnel_addresses_is_told() {
 /// The same identity comes back with another machine: its binding is replaced, not refused.
 #[test]
 fn the_same_identity_replaces_its_binding() {
-    let mut net = Net::new(62, Phase::Three);
+    let mut net = network(62, Phase::Three);
     let hub = net.hub("hub");
     let a = net.spoke("a", &[hub]);
     net.run_for(secs(5));

@@ -5,7 +5,7 @@ use dmvpn::Phase;
 /// A spoke answers for a prefix that its identity may not have: nobody makes a shortcut of it, and the hub carries.
 #[test]
 fn a_foreign_prefix_is_not_believed() {
-    let mut triangle = Triangle::unregistered(netsim::Net::new(81, Phase::Three));
+    let mut triangle = Triangle::unregistered(network(81, Phase::Three));
     let (hub, a, b) = (triangle.hub, triangle.a, triangle.b);
     let (lan_a, lan_b) = (triangle.net.lan(a), triangle.net.lan(b));
     let class = |identity: &str, prefix| Class {

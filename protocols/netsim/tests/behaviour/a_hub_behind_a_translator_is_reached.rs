@@ -5,7 +5,7 @@ use netsim::{NatKind, Net};
 /// A hub behind a 1:1 translator is reached at its advertised address, also by a spoke behind a translator of its own.
 #[test]
 fn a_hub_behind_a_translator_is_reached() {
-    let mut net = Net::new(101, Phase::Three);
+    let mut net = network(101, Phase::Three);
     let front = net.nat(NatKind::OneToOne);
     let hub = net.hub_behind("hub", front);
     let home = net.nat(NatKind::PortPreserving);

@@ -7,7 +7,7 @@ use netsim::{Link, Net};
 fn a_lossy_network_still_converges() {
     for phase in BOTH {
         for seed in 0..10 {
-            let mut net = Net::new(seed, phase);
+            let mut net = network(seed, phase);
             let bad =
                 Link { duplication: 0.2, reordering: 0.2, ..Link::latency_ms(20).jitter_ms(20).loss(0.3) };
             net.set_default_link(bad);
@@ -33,7 +33,7 @@ fn a_lossy_network_still_converges() {
 #[test]
 fn duplicates_and_late_comers_do_no_harm() {
     for phase in BOTH {
-        let mut net = Net::new(41, phase);
+        let mut net = network(41, phase);
         net.set_default_link(Link { reordering: 0.3, ..Link::latency_ms(20).jitter_ms(5) });
         let hub = net.hub("hub");
         let a = net.spoke("a", &[hub]);

@@ -3,7 +3,7 @@ use dmvpn::{Event, Phase};
 use netsim::{Link, Net, StationId};
 
 fn two_hubs(seed: u64, phase: Phase) -> (Net, [StationId; 2], [StationId; 3]) {
-    let mut net = Net::new(seed, phase);
+    let mut net = network(seed, phase);
     net.set_default_link(Link::latency_ms(20).jitter_ms(5));
     let first = net.hub("first");
     let second = net.hub("second");

@@ -25,7 +25,7 @@ fn a_withdrawn_prefix_is_purged() {
 /// The same prefix moves to another spoke: traffic follows, and nothing is lost if both can deliver meanwhile.
 #[test]
 fn a_prefix_that_moves_takes_its_traffic_along_without_loss() {
-    let mut triangle = Triangle::unregistered(netsim::Net::new(6, Phase::Three));
+    let mut triangle = Triangle::unregistered(network(6, Phase::Three));
     let c = triangle.net.spoke("c", &[triangle.hub]);
     let lan = triangle.net.lan(triangle.b);
     triangle.register();

@@ -27,7 +27,7 @@ struct Random {
 impl Random {
     fn new(seed: u64, phases: &[Phase], loss: f64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut net = Net::new(seed, phases[rng.random_range(0..phases.len())]);
+        let mut net = network(seed, phases[rng.random_range(0..phases.len())]);
         let (latency, jitter) = (rng.random_range(5..60), rng.random_range(0..20));
         let link = Link::latency_ms(latency).jitter_ms(jitter).loss(loss);
         net.set_default_link(Link { reordering: 0.02, ..link });

@@ -6,7 +6,7 @@ use packet::Instant;
 /// and told, and the hub carries.
 #[test]
 fn a_route_to_the_underlay_is_refused() {
-    let mut triangle = Triangle::unregistered(netsim::Net::new(91, Phase::Three));
+    let mut triangle = Triangle::unregistered(network(91, Phase::Three));
     let (hub, a, b) = (triangle.hub, triangle.a, triangle.b);
     let covers = "203.0.0.0/16".parse().unwrap();
     triangle.net.set_lans(b, &[covers]);

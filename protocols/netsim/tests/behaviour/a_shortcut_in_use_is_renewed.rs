@@ -4,7 +4,7 @@ use crate::common::*;
 #[test]
 fn a_shortcut_in_use_is_renewed() {
     for phase in BOTH {
-        let mut triangle = Triangle::unregistered(netsim::Net::new(4, phase));
+        let mut triangle = Triangle::unregistered(network(4, phase));
         for id in [triangle.hub, triangle.a, triangle.b] {
             triangle.net.configure(id, |c| c.nhrp.holding_time = secs(30));
         }
@@ -26,7 +26,7 @@ fn a_shortcut_in_use_is_renewed() {
 #[test]
 fn a_shortcut_in_use_one_way_is_renewed() {
     for phase in BOTH {
-        let mut triangle = Triangle::unregistered(netsim::Net::new(4, phase));
+        let mut triangle = Triangle::unregistered(network(4, phase));
         for id in [triangle.hub, triangle.a, triangle.b] {
             triangle.net.configure(id, |c| c.nhrp.holding_time = secs(30));
         }

@@ -1,12 +1,11 @@
 use crate::common::*;
 use dmvpn::{Event, Phase};
-use netsim::Net;
 use packet::Instant;
 
 /// A spoke with the wrong NHRP key is not registered, both sides are told, and the others don't suffer.
 #[test]
 fn a_wrong_key_is_refused() {
-    let mut net = Net::new(71, Phase::Three);
+    let mut net = network(71, Phase::Three);
     let hub = net.hub("hub");
     let a = net.spoke("a", &[hub]);
     let b = net.spoke("b", &[hub]);

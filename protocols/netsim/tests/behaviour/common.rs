@@ -7,6 +7,12 @@ use std::time::Duration;
 
 pub(crate) const BOTH: [Phase; 2] = [Phase::Two, Phase::Three];
 
+/// A network in the mode of this run.
+pub(crate) fn network(seed: u64, phase: Phase) -> Net {
+    let net = Net::new(seed, phase);
+    if crate::ENCRYPTED { net.with_encryption() } else { net }
+}
+
 pub(crate) fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
@@ -26,7 +32,7 @@ pub(crate) struct Triangle {
 impl Triangle {
     /// Registered, and with no shortcut yet.
     pub(crate) fn new(seed: u64, phase: Phase) -> Self {
-        let mut triangle = Self::unregistered(Net::new(seed, phase));
+        let mut triangle = Self::unregistered(network(seed, phase));
         triangle.register();
         triangle
     }

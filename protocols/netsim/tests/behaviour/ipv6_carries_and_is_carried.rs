@@ -1,11 +1,10 @@
 use crate::common::*;
-use netsim::Net;
 
 /// The underlay is IPv6.
 #[test]
 fn ipv6_carries() {
     for phase in BOTH {
-        let mut triangle = Triangle::unregistered(Net::new(111, phase).with_underlay_v6());
+        let mut triangle = Triangle::unregistered(network(111, phase).with_underlay_v6());
         triangle.register();
         let Triangle { mut net, hub, a, b } = triangle;
         let flow = net.flow(a, b, 200);
@@ -21,7 +20,7 @@ fn ipv6_carries() {
 #[test]
 fn ipv6_is_carried() {
     for phase in BOTH {
-        let mut triangle = Triangle::unregistered(Net::new(112, phase).with_overlay_v6());
+        let mut triangle = Triangle::unregistered(network(112, phase).with_overlay_v6());
         triangle.register();
         let Triangle { mut net, hub, a, b } = triangle;
         let flows = [net.flow_v6(a, b, 200), net.flow(a, b, 200), net.flow_v6(b, a, 200)];

@@ -1,6 +1,9 @@
 //! The engine in a virtual network: one behaviour a file, named like a bug report. Every test asserts by packets: which
 //! were lost or came twice, which way they took, and that none came to a station where it had been.
 
+/// In clear; the same in an encrypted network is in `tests/encrypted`.
+const ENCRYPTED: bool = false;
+
 mod common;
 
 mod a_blackholed_path_that_forms_loses_nothing;

@@ -1,6 +1,5 @@
 use crate::common::*;
 use dmvpn::Phase;
-use netsim::Net;
 
 /// What a spoke no longer has comes to it by the hub, and its own route for it leads to the hub: the packet must end
 /// there instead of going round.
@@ -42,7 +41,7 @@ fn two_spokes_that_point_at_each_other() {
 fn a_storm_of_changes_makes_no_loop() {
     for phase in BOTH {
         for seed in 0..2 {
-            let mut net = Net::new(seed, phase);
+            let mut net = network(seed, phase);
             net.set_default_link(netsim::Link::latency_ms(20).jitter_ms(20).loss(0.02));
             let first = net.hub("first");
             let second = net.hub("second");

@@ -1,10 +1,9 @@
 use crate::common::*;
-use netsim::Net;
 
 fn story(seed: u64) -> String {
     let mut text = String::new();
     for phase in BOTH {
-        let mut net = Net::new(seed, phase);
+        let mut net = network(seed, phase);
         net.set_default_link(netsim::Link::latency_ms(20).jitter_ms(10).loss(0.05));
         let hub = net.hub("hub");
         let spokes: Vec<_> = (0..8).map(|i| net.spoke(&format!("s{i}"), &[hub])).collect();

@@ -18,7 +18,7 @@ fn spoke(net: &mut Net, name: &str, behind: Behind, hub: StationId) -> StationId
 
 /// Whether a pair gets a direct path. In either case nothing is lost.
 fn is_direct(one: Behind, other: Behind, phase: Phase, seed: u64) -> bool {
-    let mut net = Net::new(seed, phase);
+    let mut net = network(seed, phase);
     net.set_default_link(Link::latency_ms(20).jitter_ms(5));
     let hub = net.hub("hub");
     let a = spoke(&mut net, "a", one, hub);
@@ -70,7 +70,7 @@ fn two_spokes_behind_one_translator() {
         for (kind, hairpin) in
             [(PortPreserving, false), (PortPreserving, true), (Symmetric, false), (EndpointIndependent, true)]
         {
-            let mut net = Net::new(3, phase);
+            let mut net = network(3, phase);
             let hub = net.hub("hub");
             let nat = if hairpin { net.nat_with_hairpin(kind) } else { net.nat(kind) };
             let a = net.spoke_behind("a", nat, &[hub]);
@@ -94,7 +94,7 @@ fn two_spokes_behind_one_translator() {
 /// A translator forgets a mapping after a minute without a packet: a spoke with nothing to send must keep its own alive.
 #[test]
 fn a_quiet_spoke_behind_a_translator_stays_reachable() {
-    let mut net = Net::new(4, Phase::One);
+    let mut net = network(4, Phase::One);
     let hub = net.hub("hub");
     let a = net.spoke("a", &[hub]);
     let nat = net.nat(PortPreserving);
