@@ -188,8 +188,9 @@ impl Policy {
             Err(_) => return Some(Vec::new()),
         };
         let own = addresses.iter().map(|&a| IpNet::from(a));
-        sources
-            .extend(own.filter(|a| certified_addresses(who).is_none_or(|certified| covers(&certified, *a))));
+        sources.extend(
+            own.filter(|a| self.certified_addresses(who).is_none_or(|certified| covers(&certified, *a))),
+        );
         sources.extend("fe80::/10".parse::<IpNet>());
         sources.sort_unstable();
         sources.dedup();
@@ -201,7 +202,7 @@ impl Policy {
             return Err(Denied::NotOfTheTunnel { address, networks: self.networks.clone() });
         }
         self.class_tunnel_address(who, address)?;
-        match certified_addresses(who).filter(|certified| !covers(certified, address)) {
+        match self.certified_addresses(who).filter(|certified| !covers(certified, address)) {
             Some(certified) => {
                 Err(Denied::CertifiedAddress { identity: who.name().map(Into::into), address, certified })
             }
@@ -243,15 +244,19 @@ impl Policy {
         }
     }
 
+    /// The tunnel addresses that its certificate limits it to. `None`: no certificate, or a foreign router's that says
+    /// none; what that one says of addresses outside of the tunnel is where it is on the underlay.
+    fn certified_addresses(&self, who: Claimant<'_>) -> Option<Vec<IpNet>> {
+        let certified = who.certified()?;
+        let all = certified.tunnel_addresses.iter().map(|&a| IpNet::from(a));
+        let addresses: Vec<IpNet> =
+            all.filter(|a| certified.prefixes.is_some() || self.in_networks(*a)).collect();
+        (!addresses.is_empty()).then_some(addresses)
+    }
+
     fn in_networks(&self, prefix: IpNet) -> bool {
         self.networks.iter().any(|n| n.contains(&prefix))
     }
-}
-
-/// `None`: no certificate, or one that says none (a foreign router's).
-fn certified_addresses(who: Claimant<'_>) -> Option<Vec<IpNet>> {
-    let addresses = &who.certified()?.tunnel_addresses;
-    (!addresses.is_empty()).then(|| addresses.iter().map(|&a| a.into()).collect())
 }
 
 fn covers(allowed: &[IpNet], prefix: IpNet) -> bool {

@@ -59,11 +59,11 @@ pub enum AuthMethod {
     Rsa,
     /// 2: shared key message integrity code.
     SharedKey,
-    /// 9: ECDSA with SHA-256 on P-256 (RFC 4754), to verify only.
+    /// 9: ECDSA with SHA-256 on P-256 (RFC 4754); we sign so only for peers that know no RFC 7427.
     EcdsaP256,
-    /// 10: ECDSA with SHA-384 on P-384 (RFC 4754), to verify only.
+    /// 10: ECDSA with SHA-384 on P-384 (RFC 4754); as 9.
     EcdsaP384,
-    /// 14: digital signature (RFC 7427); the data begins with the algorithm identifier.
+    /// 14: digital signature (RFC 7427); the data begins with the length of the algorithm identifier, and it.
     Signature,
 }
 

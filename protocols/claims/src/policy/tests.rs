@@ -210,6 +210,14 @@ fn a_foreign_router_is_believed_elsewhere_only_through_a_hub() {
 }
 
 #[test]
+fn a_foreign_router_s_underlay_address_is_no_tunnel_address() {
+    let router = certified("cisco.example.org", &["192.0.2.1"], None);
+    assert_eq!(open().authorize_registration(&router, net("10.200.16.9/32")), Ok(()));
+    let ours = certified("a.example.org", &["192.0.2.1"], Some(&[]));
+    assert!(open().authorize_registration(&ours, net("10.200.16.9/32")).is_err());
+}
+
+#[test]
 fn no_hub_vouches_for_more_than_the_certificate_says() {
     let node = certified("a.branch.example.com", &["10.200.16.1"], Some(&["10.1.0.0/16"]));
     assert!(matches!(
