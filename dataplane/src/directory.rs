@@ -4,7 +4,7 @@
 use crate::messages::{SaCounters, SaLimits};
 use crate::owners::Owners;
 use crate::sa::{InboundSa, OutboundSa, SaStats, owner};
-use esp::{BadKeys, Keys, Suite};
+use esp::{BadKeys, Keys, Limits, Suite};
 use packet::Path;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -105,6 +105,9 @@ impl Directory {
         owners: &mut Arc<Owners>,
     ) -> Result<(usize, OutboundSa), Refused> {
         let to = usize::from(lane) % workers.max(1);
+        // Also a control that wants never to be told is told before the SA is used up.
+        let limits = Limits { packets: soft.packets, octets: soft.octets }.within(keys.suite, keys.esn);
+        let soft = SaLimits { packets: limits.packets, octets: limits.octets };
         let stats = Arc::<SaStats>::default();
         let sa = OutboundSa::new((path, lane), keys, soft, stats.clone())?;
         self.outbound.insert((path, to), Sending { lane, spi: keys.spi, stats });
@@ -152,4 +155,53 @@ fn counters(spi: u32, outbound: bool, path: Path, owner: usize, stats: &SaStats)
     let [sequence, packets, octets, replayed, forged] = stats.get();
     let owner = u16::try_from(owner).unwrap_or(u16::MAX);
     SaCounters { spi, outbound, path, owner, sequence, packets, octets, replayed, forged }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{NO_LIMIT, keys, path};
+
+    const SUITE: Suite = Suite::Aes128Gcm16;
+
+    #[test]
+    fn an_spi_is_one_sas_and_names_a_worker() {
+        let mut directory = Directory::default();
+        let mut add = |spi| directory.add_inbound(path(1), &keys(spi, SUITE), 3).map(|(to, _)| to).err();
+        assert_eq!(add(0x1002), None);
+        assert_eq!(add(0x1002), Some(Refused::Taken(0x1002)));
+        assert_eq!(add(0x1003), Some(Refused::NoWorker(0x1003)));
+        assert_eq!(add(12), Some(Refused::Keys(BadKeys::Spi)));
+        assert_eq!(directory.remove_inbound(0x1002, 3), Some(2));
+        assert_eq!(directory.remove_inbound(0x1002, 3), None);
+    }
+
+    #[test]
+    fn what_was_replaced_is_not_taken_away_twice() {
+        let (mut directory, mut owners) = (Directory::default(), Arc::default());
+        for (lane, spi) in [(0, 0x1000), (1, 0x1001), (0, 0x2000)] {
+            let keys = keys(spi, SUITE);
+            directory.set_outbound((path(1), lane), &keys, NO_LIMIT, 2, &mut owners).unwrap();
+        }
+        assert_eq!(directory.remove_outbound(path(1), 0x1000, &mut owners), None);
+        assert_eq!(directory.remove_outbound(path(2), 0x1001, &mut owners), None);
+        let spis: Vec<_> = directory.counters(2).iter().map(|sa| (sa.owner, sa.spi)).collect();
+        assert_eq!(spis, [(0, 0x2000), (1, 0x1001)]);
+        assert_eq!(directory.remove_outbound(path(1), 0x2000, &mut owners), Some(0));
+        assert_eq!(owners.owner(path(1), 0), Some(1));
+    }
+
+    #[test]
+    fn fewer_workers_keep_the_lowest_lanes() {
+        let (mut directory, mut owners) = (Directory::default(), Arc::default());
+        for lane in 0..4 {
+            let keys = keys(0x1000 + u32::from(lane), SUITE);
+            directory.set_outbound((path(1), lane), &keys, NO_LIMIT, 4, &mut owners).unwrap();
+        }
+        directory.rehome(2, &mut owners);
+        let spis: Vec<_> = directory.counters(2).iter().map(|sa| (sa.owner, sa.spi)).collect();
+        assert_eq!(spis, [(0, 0x1000), (1, 0x1001)]);
+        assert_eq!([0, 1].map(|worker| owners.owner(path(1), worker)), [Some(0), Some(1)]);
+        assert!(owners.sends_by(path(1), 0x1001) && !owners.sends_by(path(1), 0x1003));
+    }
 }

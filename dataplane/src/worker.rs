@@ -323,3 +323,24 @@ fn too_big(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn an_error_is_believed_if_it_quotes_what_only_we_sent() {
+        let mut bench = Bench::encrypted(esp::Suite::Aes128Gcm16);
+        bench.kernel_sends(id(1).mac(), &packet(OWN, "10.200.0.11", 100));
+        let (_, sealed) = bench.sent_raw().remove(0);
+        let clear = gre(gre::Protocol::IPV4, KEY, &packet(OWN, "10.200.0.11", 100));
+        let believes = |encrypted, path, quote: &[u8]| quotes_us(&bench.tables, encrypted, path, quote);
+        assert!(believes(true, path(1), &sealed[..8]));
+        assert!(!believes(true, path(2), &sealed[..8]), "another path's SPI");
+        assert!(!believes(true, path(1), &sealed[..7]));
+        assert!(!believes(true, path(1), &clear));
+        assert!(believes(false, path(1), &clear));
+        assert!(!believes(false, path(1), &sealed));
+    }
+}

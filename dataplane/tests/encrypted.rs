@@ -4,7 +4,7 @@
 mod support;
 
 use dmvpn_dataplane::messages::{FromDatapath, ReceivedKind, Request, SaLimits, TunnelSettings};
-use esp::{Keys, Suite};
+use esp::Suite;
 use packet::Path;
 use packet::gre::Protocol;
 use std::net::{SocketAddr, UdpSocket};
@@ -25,22 +25,6 @@ struct Pair {
     right: Namespace,
     paths: [Path; 2],
     workers: u16,
-}
-
-fn keys(spi: u32, suite: Suite) -> Keys {
-    let material = (0..suite.key_len()).map(|i| (i as u32 ^ spi) as u8).collect::<Vec<_>>();
-    Keys { spi, suite, esn: false, material: material.into() }
-}
-
-const NO_LIMIT: SaLimits = SaLimits { packets: u64::MAX, octets: u64::MAX };
-
-/// One direction's SPI of a lane: the owner is in its low bits.
-fn spi(base: u32, lane: u16) -> u32 {
-    base << 8 | u32::from(lane)
-}
-
-fn encrypted(own: &str, bind: &str, workers: u16) -> TunnelSettings {
-    TunnelSettings { encrypted: true, ike_port: Some(500), workers, ..settings(own, bind) }
 }
 
 /// Two nodes, and the peer each is to the other; no SAs yet.
@@ -64,8 +48,8 @@ impl Pair {
     /// SAs of these lanes in both directions, the receivers first.
     fn key(&mut self, base: u32, suite: Suite, lanes: u16) {
         let [left, right] = self.paths;
-        key_one_way(&mut self.a.agent, &mut self.b.agent, [left, right], base, suite, lanes);
-        key_one_way(&mut self.b.agent, &mut self.a.agent, [right, left], base + 1, suite, lanes);
+        key(&mut self.a.agent, &mut self.b.agent, [left, right], base, suite, lanes);
+        key(&mut self.b.agent, &mut self.a.agent, [right, left], base + 1, suite, lanes);
     }
 
     /// Small, fragmented and full packets, and a stream; no packet is taken for a forgery or a replay.
@@ -85,14 +69,6 @@ impl Pair {
                 eprintln!("  {} handed off of {}", counters["handed_off"], counters["packets_sent"]);
             }
         }
-    }
-}
-
-fn key_one_way(from: &mut Agent, to: &mut Agent, paths: [Path; 2], base: u32, suite: Suite, lanes: u16) {
-    for lane in 0..lanes {
-        let keys = keys(spi(base, lane), suite);
-        to.ask(Request::AddInboundSa { path: paths[0], keys: keys.clone() });
-        from.ask(Request::SetOutboundSa { path: paths[1], lane, keys, soft: NO_LIMIT });
     }
 }
 

@@ -3,9 +3,8 @@
 
 mod support;
 
-use dmvpn_dataplane::messages::{FromDatapath, Request, SaLimits, TunnelSettings};
-use esp::{Keys, Suite};
-use packet::Path;
+use dmvpn_dataplane::messages::{FromDatapath, Request, TunnelSettings};
+use esp::Suite;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -23,34 +22,19 @@ struct Pair {
     right: Namespace,
 }
 
-fn encrypted(own: &str, bind: &str) -> TunnelSettings {
-    TunnelSettings { encrypted: true, ike_port: Some(500), workers: 2, ..settings(own, bind) }
-}
-
-fn key(from: &mut Agent, to: &mut Agent, paths: [Path; 2], spi: u32) {
-    for lane in 0..2 {
-        let suite = Suite::Aes128Gcm16;
-        let spi = spi + u32::from(lane);
-        let keys = Keys { spi, suite, esn: false, material: vec![spi as u8; suite.key_len()].into() };
-        to.ask(Request::AddInboundSa { path: paths[0], keys: keys.clone() });
-        let soft = SaLimits { packets: u64::MAX, octets: u64::MAX };
-        from.ask(Request::SetOutboundSa { path: paths[1], lane, keys, soft });
-    }
-}
-
 fn pair() -> Pair {
     let (left, right) = (Namespace::new("left"), Namespace::new("right"));
     connect(&left, &right, ["192.0.2.1/24", "192.0.2.2/24"]);
     let (mut a, mut b) = (Datapath::start(&left), Datapath::start(&right));
     let paths = UNDERLAY.map(|address| path(address, false));
-    a.agent.ask(Request::Configure(encrypted(LEFT, UNDERLAY[0])));
-    b.agent.ask(Request::Configure(encrypted(RIGHT, UNDERLAY[1])));
+    a.agent.ask(Request::Configure(encrypted(LEFT, UNDERLAY[0], 2)));
+    b.agent.ask(Request::Configure(encrypted(RIGHT, UNDERLAY[1], 2)));
     a.agent.ask(Request::SetPeer(id(1), peer(RIGHT, paths[1])));
     b.agent.ask(Request::SetPeer(id(1), peer(LEFT, paths[0])));
     bring_up(&left, "10.200.0.1/16 fd00:200::1/64");
     bring_up(&right, "10.200.0.2/16 fd00:200::2/64");
-    key(&mut a.agent, &mut b.agent, paths, 0x1000);
-    key(&mut b.agent, &mut a.agent, [paths[1], paths[0]], 0x2000);
+    key(&mut a.agent, &mut b.agent, paths, 0x10, Suite::Aes128Gcm16, 2);
+    key(&mut b.agent, &mut a.agent, [paths[1], paths[0]], 0x20, Suite::Aes128Gcm16, 2);
     left.run("ping -c 2 -i 0.05 -W 2 10.200.0.2");
     Pair { a, b, left, right }
 }
@@ -114,7 +98,7 @@ fn a_handover_under_load_loses_nothing() {
         panic!("not attached")
     };
     assert_eq!(checkpoint.as_deref(), Some(&b"remember"[..]));
-    assert_eq!(*settings, Some(encrypted(LEFT, UNDERLAY[0])));
+    assert_eq!(*settings, Some(encrypted(LEFT, UNDERLAY[0], 2)));
     assert_eq!(peers.len(), 1);
     let after = pair.a.agent.sas();
     assert_eq!(after.len(), 4);
@@ -132,7 +116,7 @@ fn a_handover_under_load_loses_nothing() {
         assert_eq!((counters["drop_replayed"], counters["drop_forged"]), (0, 0), "{counters:?}");
     }
     // It is as good as the first: new settings, new SAs, another worker.
-    pair.a.agent.ask(Request::Configure(TunnelSettings { workers: 3, ..encrypted(LEFT, UNDERLAY[0]) }));
+    pair.a.agent.ask(Request::Configure(TunnelSettings { workers: 3, ..encrypted(LEFT, UNDERLAY[0], 2) }));
     pair.left.run("ping -c 3 -i 0.02 -W 2 10.200.0.2");
     tcp_gbits(&pair.left, &pair.right, RIGHT, Duration::from_millis(200));
 }

@@ -5,8 +5,9 @@
 
 use dmvpn_dataplane::codec::{self, Incoming};
 use dmvpn_dataplane::messages::{
-    FromDatapath, PROTOCOL_VERSION, Peer, Request, SaCounters, ToDatapath, TunnelSettings,
+    FromDatapath, PROTOCOL_VERSION, Peer, Request, SaCounters, SaLimits, ToDatapath, TunnelSettings,
 };
+use esp::{Keys, Suite};
 use packet::PeerId;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::collections::BTreeMap;
@@ -306,6 +307,33 @@ pub fn peer(address: &str, path: packet::Path) -> Peer {
         sources: None,
         ours: true,
     }
+}
+
+/// Keys that both ends of a test know.
+pub fn keys(spi: u32, suite: Suite) -> Keys {
+    let material = (0..suite.key_len()).map(|i| (i as u32 ^ spi) as u8).collect::<Vec<_>>();
+    Keys { spi, suite, esn: false, material: material.into() }
+}
+
+/// The SPI of a lane: the owner is in its low bits.
+pub fn spi(base: u32, lane: u16) -> u32 {
+    base << 8 | u32::from(lane)
+}
+
+pub const NO_LIMIT: SaLimits = SaLimits { packets: u64::MAX, octets: u64::MAX };
+
+/// SAs of these lanes for what `from`, which is at the first path, sends to `to`, which is at the second.
+pub fn key(from: &mut Agent, to: &mut Agent, paths: [packet::Path; 2], base: u32, suite: Suite, lanes: u16) {
+    for lane in 0..lanes {
+        let keys = keys(spi(base, lane), suite);
+        to.ask(Request::AddInboundSa { path: paths[0], keys: keys.clone() });
+        from.ask(Request::SetOutboundSa { path: paths[1], lane, keys, soft: NO_LIMIT });
+    }
+}
+
+/// Settings of an encrypted tunnel.
+pub fn encrypted(own: &str, bind: &str, workers: u16) -> TunnelSettings {
+    TunnelSettings { encrypted: true, ike_port: Some(500), workers, ..settings(own, bind) }
 }
 
 /// The path to an underlay address, by either encapsulation.
