@@ -9,8 +9,8 @@ use crate::crypto::{IkeKeys, OpenError, Opened, Opener, Sealer};
 use crate::fragment::{FragmentError, Reassembly};
 use crate::malformed::Malformed;
 use crate::payload::{Notify, Payload};
-use crate::session::Cx;
 use crate::session::task::Task;
+use crate::session::{Cx, Note};
 use crate::timer::{Timer, Timers};
 use crate::{Address, Header, Message};
 use serde::{Deserialize, Serialize};
@@ -100,7 +100,7 @@ pub(crate) struct Channel {
     fragments: (Reassembly, Reassembly),
     #[serde(skip)]
     protection: Option<Box<Protection>>,
-    /// After a restart the peer may be ahead of what we remember.
+    /// After a restart the peer may be ahead of what we remember, until its first request shows where it is.
     resuming: bool,
 }
 
@@ -242,18 +242,22 @@ impl Channel {
         header: &Header,
         datagram: &[u8],
     ) -> Incoming {
-        let awaited =
-            self.request.as_ref().is_some_and(|r| r.id == header.message_id && r.exchange == header.exchange);
-        if !awaited {
+        let awaited = self.request.as_ref().filter(|r| r.id == header.message_id);
+        let stale = awaited.is_some_and(|r| r.exchange != header.exchange);
+        if awaited.is_none() || (stale && !self.resuming) {
             cx.drop(Drop::MessageId);
             return Incoming::Done;
         }
         let Ok(Some(message)) = self.open(cx, header, datagram) else { return Incoming::Done };
-        self.resuming = false;
+        if stale {
+            // The answer to a request of before the restart, which we don't remember: what did it agree upon? Nothing
+            // is certain any more but that the peer lives.
+            cx.notes.push(Note::Suspect);
+        }
         timers.stop(Timer::Retransmit(self.local));
         match self.request.take() {
-            Some(request) => Incoming::Response(message, request.task),
-            None => Incoming::Done,
+            Some(request) if !stale => Incoming::Response(message, request.task),
+            _ => Incoming::Done,
         }
     }
 

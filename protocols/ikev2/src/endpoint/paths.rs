@@ -233,11 +233,10 @@ impl Endpoint {
         reason: Failure,
     ) {
         let carried = self.on_path(path).any(|s| s.live().is_some());
-        let Some(state) = self.paths.get_mut(&path) else { return };
         if carried {
             return;
         }
-        if state.up.take().is_some() {
+        if self.paths.get_mut(&path).is_some_and(|p| p.up.take().is_some()) {
             self.out.events.push_back(Event::Down { path, reason });
         } else if failed && reason != Failure::Closed && (initiator || self.reports.take(now)) {
             self.out.counters.failed += 1;

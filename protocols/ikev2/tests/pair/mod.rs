@@ -175,8 +175,9 @@ pub(crate) struct Pair {
     /// Nothing passes.
     pub(crate) cut: bool,
     pub(crate) esp_lost: u64,
-    /// Messages by length, for those who look.
+    /// Messages sent, and the octets of the longest.
     pub(crate) messages: u64,
+    pub(crate) longest: usize,
 }
 
 pub(crate) fn config(side: Side) -> Config {
@@ -219,6 +220,7 @@ impl Pair {
             cut: false,
             esp_lost: 0,
             messages: 0,
+            longest: 0,
         }
     }
 
@@ -314,6 +316,9 @@ impl Pair {
                     TransmitKind::Keepalive => Datagram::Keepalive,
                 };
                 self.messages += 1;
+                if let Datagram::Ike(message) = &datagram {
+                    self.longest = self.longest.max(message.len());
+                }
                 self.send(side, port, transmit.address.remote, transmit.address.local, datagram);
             }
         }
@@ -329,6 +334,9 @@ impl Pair {
         let net = self.net;
         let mut chance = |of: u32| of > 0 && self.rng.random_range(0..100) < of;
         if !is_esp && chance(net.lost) {
+            if std::env::var_os("TRACE").is_some() {
+                eprintln!("{:?} {side:?} -> lost", self.now);
+            }
             return;
         }
         let copies = if !is_esp && chance(net.doubled) { 2 } else { 1 };
@@ -353,6 +361,13 @@ impl Pair {
         match flight.datagram {
             Datagram::Ike(message) => {
                 let from = Address { remote: flight.from, local: flight.local };
+                if std::env::var_os("TRACE").is_some() {
+                    eprintln!(
+                        "{now:?} {side:?} <- {:?} {}",
+                        dmvpn_ikev2::Header::decode(&message),
+                        message.len()
+                    );
+                }
                 end.endpoint.handle_packet(now, from, &message);
             }
             Datagram::Keepalive => {}
