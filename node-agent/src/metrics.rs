@@ -181,6 +181,7 @@ struct Families {
     handshakes: Family<Outcome, Counter>,
     rekeys: Family<Rekey, Counter>,
     sas: Family<Suite, Gauge>,
+    certificate_expiry: Family<Interface, Gauge>,
     bytes_sent: Family<Interface, Counter>,
     bytes_received: Family<Interface, Counter>,
     packets_sent: Family<Interface, Counter>,
@@ -284,6 +285,9 @@ impl Families {
         }
         set(&self.keys_exported, usize::from(snapshot.key_folder.is_some()));
         set(&self.sessions, sessions::up(snapshot).count());
+        if let Some(not_after) = snapshot.config.protection.as_ref().and_then(|p| p.not_after) {
+            set(&self.certificate_expiry, usize::try_from(not_after).unwrap_or(usize::MAX));
+        }
         let handshakes = &snapshot.handshakes;
         let count = |outcome, reason, n| {
             let labels = Outcome { interface: interface(), outcome, reason };
@@ -314,6 +318,11 @@ impl Families {
             self.handshakes,
         );
         registry.register("rekeys", "SAs that were replaced", self.rekeys);
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When our certificates run out",
+            self.certificate_expiry,
+        );
         registry.register("sas", "Pairs of ESP SAs, by suite", self.sas);
         registry.register("registrations", "Registrations held (a hub)", self.registrations);
         registry.register("shortcuts", "Direct paths that carry", self.shortcuts);

@@ -10,6 +10,8 @@ use rpc::agent::Check;
 
 /// Before this moment (2025-01-01) it can't be: this software is younger. Seconds since 1970.
 const BORN: u64 = 1_735_689_600;
+/// A certificate that runs out within so many seconds should be renewed: a week.
+const SOON: u64 = 7 * 86_400;
 /// Failures shown, the newest; a scan of the Internet makes many.
 const SHOWN: usize = 8;
 
@@ -26,7 +28,9 @@ pub(super) fn checks(snapshot: &Snapshot) -> Vec<Check> {
     checks.extend(sessions::warnings(snapshot).into_iter().map(|warning| {
         warn(named(snapshot, "encryption"), warning, "what to do stands in the sentence itself")
     }));
-    checks.extend(time_of_day(snapshot, clock::unix_millis() / 1000));
+    let now = clock::unix_millis() / 1000;
+    checks.extend(time_of_day(snapshot, now));
+    checks.extend(certificate(snapshot, now));
     let recent = snapshot.handshakes.recent(snapshot.now);
     checks.extend(recent.into_iter().take(SHOWN).map(|failed| handshake(snapshot, failed)));
     checks
@@ -54,6 +58,23 @@ fn time_of_day(snapshot: &Snapshot, now: u64) -> Option<Check> {
             "the clock of this machine is years behind",
             "set it (chrony, timedatectl): certificates hold by the time of day",
         )
+    })
+}
+
+fn certificate(snapshot: &Snapshot, now: u64) -> Option<Check> {
+    let protection = snapshot.config.protection.as_ref()?;
+    let name = named(snapshot, "certificate");
+    let who = protection.identity.as_deref().unwrap_or_default();
+    let left = protection.not_after?.saturating_sub(now);
+    let days = left / 86_400;
+    Some(match left {
+        0 => fail(name, format!("that of {who} has expired"), "renew it: every peer refuses this node"),
+        1..SOON => warn(
+            name,
+            format!("that of {who} expires in {days} days"),
+            "renew it, or find out why nobody does",
+        ),
+        _ => ok(name, format!("{who}, for {days} more days")),
     })
 }
 
