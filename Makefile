@@ -4,6 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 ONLY ?=
 MINUTES ?= 10
+MODE ?=
 export CARGO_TERM_COLOR ?= auto
 # What this checkout's tests make on the machine bears this in its name: several checkouts may be tested at once.
 export DMVPN_TEST_MARK := $(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
@@ -11,9 +12,9 @@ export DMVPN_TEST_MARK := $(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
 help: ## print this
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-demo: setup ## the main job: a hub, spokes (one behind a NAT) and hosts in network namespaces, narrated; cleans up
+demo: setup ## the main job, encrypted (MODE=none: in clear): a hub, spokes (one behind a NAT) and hosts in network namespaces, narrated; cleans up
 	@scripts/build.sh release
-	@target/release/dmvpn-demo
+	@MODE=$(MODE) target/release/dmvpn-demo
 
 check: setup ## format, lints, unit and virtual-time tests: about a minute
 	$(CARGO) fmt --all --check

@@ -9,6 +9,7 @@ use crds::spec::{Authentication, Certificates, PreSharedKey, Rekey, Security, Se
 use dmvpn::Credentials;
 use esp::Suite;
 use identity::SharedKey;
+use ikev2::proposal::{EspProposals, IkeProposals, ProposalError};
 use ikev2::{Credentials as _, Identification};
 use ring::digest::{SHA256, digest};
 use std::net::IpAddr;
@@ -61,6 +62,9 @@ impl Protection {
         }
         let name = || tunnel.name.clone();
         let Some(authentication) = authentication else { return Err(ConfigError::NoCredentials(name())) };
+        let proposals = |error: ProposalError| ConfigError::Proposals(name(), error.to_string());
+        IkeProposals::parse(ike).map_err(proposals)?;
+        EspProposals::parse(esp).map_err(proposals)?;
         let made = credentials(tunnel, authentication, secrets)?;
         let Rekey { child, ike: ike_life } = rekey;
         let defaults = ikev2::Config::default();
@@ -411,6 +415,18 @@ spec:
     fn a_certificate_for_another_tunnel_address_is_refused_here_and_not_by_every_peer() {
         let said = protection(&made("a-1", "10.200.16.9"), |_| {}).unwrap_err();
         assert!(said.contains("is for tunnel address 10.200.16.9, and this node has 10.200.16.1"), "{said}");
+    }
+
+    #[test]
+    fn an_algorithm_that_does_not_exist_is_refused_by_name() {
+        let pki = made("a-1", "10.200.16.1");
+        let said = |change: fn(&mut Security)| {
+            let refused = protection(&pki, |tunnel| change(&mut tunnel.security)).unwrap_err();
+            assert!(refused.ends_with("; nothing weaker is used instead"), "{refused}");
+            refused
+        };
+        assert!(said(|security| security.esp = vec!["aes128gcm17".to_owned()]).contains("aes128gcm17"));
+        assert!(said(|security| security.ike = vec!["3des-sha1-modp1024".to_owned()]).contains("3des"));
     }
 
     #[test]

@@ -3,11 +3,15 @@
 //! A hub, two spokes (one behind a NAT) with a host each, and a third spoke that joins later, all as network
 //! namespaces of this machine. Every step is checked on the wire; the first that does not happen ends the demo with
 //! an error. Whatever happens, nothing is left behind.
+//!
+//! Everything is encrypted, with certificates that are made here; `MODE=psk` takes one key for all, `MODE=none` none.
+//! The agents export their keys, so that what ESP hides can be shown and checked.
 
 use lab::capture::{Capture, Packet};
 use lab::decode::nhrp::kind;
 use lab::leaks::Snapshot;
-use lab::network::{Site, hub, spoke};
+use lab::network::{Plan, Site, hub, spoke};
+use lab::security::Proof;
 use lab::traffic::Ping;
 use lab::wait::PATIENCE;
 use lab::{Error, Lab, Nat, NatRouter, Result};
@@ -38,16 +42,28 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the environment asks for.
+fn mode() -> Result<Proof> {
+    match std::env::var("MODE").unwrap_or_default().as_str() {
+        "" | "cert" => Ok(Proof::Certificates),
+        "psk" => Ok(Proof::SharedKey),
+        "none" => Ok(Proof::None),
+        other => Err(Error::other(format!("MODE={other}: write cert (the default), psk or none"))),
+    }
+}
+
 fn show() -> Result {
+    let proof = mode()?;
     let lab = Lab::new("demo")?;
-    let told = tell(&lab);
+    let told = tell(&lab, proof);
     if told.is_err() {
         lab.tell_all();
     }
     told
 }
 
-fn tell(lab: &Lab) -> Result {
+fn tell(lab: &Lab, proof: Proof) -> Result {
+    let protected = |plan: Plan| plan.tuned(|manifest| manifest.proven_by(proof));
     title("1. A hub, and two spokes, one of them behind a NAT");
     println!(
         "
@@ -59,15 +75,16 @@ fn tell(lab: &Lab) -> Result {
            +---------------------- Internet -----------------+
 "
     );
-    let hub1 = hub(1).start(lab)?;
+    let hub1 = protected(hub(1)).start(lab)?;
     let nat = lab.nat("nat", &["198.51.100.99"], &NatRouter::new(Nat::PortPreserving))?;
     let at_hub = Capture::start(&hub1.node, &["wan"])?;
-    let spoke1 = spoke(1, &[1]).start(lab)?;
+    let spoke1 = protected(spoke(1, &[1])).start(lab)?;
     let at_spoke1 = Capture::start(&spoke1.node, &["wan"])?;
-    let spoke2 = spoke(2, &[1]).at("192.168.77.2").start_behind(lab, &nat)?;
+    let spoke2 = protected(spoke(2, &[1])).at("192.168.77.2").start_behind(lab, &nat)?;
     println!("The hub's whole configuration, which names no spoke:\n");
     print_file(&hub1)?;
     let checksum = checksum(&hub1)?;
+    println!("\n{}", said_of(proof));
 
     title("2. The spokes register with the hub (NHRP)");
     for spoke in [&spoke1, &spoke2] {
@@ -131,7 +148,7 @@ fn tell(lab: &Lab) -> Result {
 
     title("6. A third spoke joins; nothing is changed on the hub");
     println!("  sha256 of the hub's configuration before: {checksum}");
-    let spoke3 = spoke(3, &[1]).start(lab)?;
+    let spoke3 = protected(spoke(3, &[1])).start(lab)?;
     spoke3.agent.ask().wait_hubs(1)?;
     spoke3.agent.ask().wait_bgp(1)?;
     spoke3.agent.ask().wait_path(&spoke1.host_address, "hub")?;
@@ -145,9 +162,82 @@ fn tell(lab: &Lab) -> Result {
     println!("\non spoke1: dmvpnctl shortcuts");
     indent(&spoke1.agent.ctl(&["shortcuts"])?);
 
-    title("7. What was on spoke1's wire");
-    summary(&at_spoke1);
-    Ok(())
+    title("7. What a stranger sees on spoke1's wire");
+    stranger(&spoke1, &spoke2, proof)?;
+    if proof != Proof::None {
+        println!("\non spoke1: dmvpnctl sa");
+        indent(&spoke1.agent.ctl(&["sa"])?);
+    }
+
+    title("8. What was on spoke1's wire");
+    summary(&at_spoke1, proof);
+    let clear = at_spoke1.count(|p| p.ip.is_clear()) + at_hub.count(|p| p.ip.is_clear());
+    match proof {
+        Proof::None => ensure(clear > 0, "nothing was seen in clear, though that was asked for"),
+        _ => ensure(clear == 0, &format!("{clear} overlay packets were in clear")),
+    }
+}
+
+const fn said_of(proof: Proof) -> &'static str {
+    match proof {
+        Proof::None => "Everything is in clear: that was asked for (MODE=none).",
+        Proof::SharedKey => {
+            "Everything is encrypted, by one key that all know (MODE=psk): nobody's name is proven."
+        }
+        Proof::Certificates => {
+            "Everything is encrypted. Each node has a certificate, made for this demo, that says its name, its tunnel\n\
+             address and the prefixes it may announce, and holds every peer to what its certificate says."
+        }
+    }
+}
+
+/// In the payload of pings, to be looked for on the wire.
+const MARKER: &[u8; 16] = b"PLAINTEXT-MARKER";
+
+/// Sends a marker from host to host, and looks for it where strangers could.
+fn stranger(from: &Site, to: &Site, proof: Proof) -> Result {
+    let (lan, wire) = (Capture::start(&from.node, &["lan"])?, Capture::start(&from.node, &["wan"])?);
+    let pattern: String = MARKER.iter().map(|octet| format!("{octet:02x}")).collect();
+    from.host.run("ping", &["-q", "-c", "3", "-i", "0.2", "-p", &pattern, &to.host_address])?;
+    let holds = |data: &[u8]| data.windows(MARKER.len()).any(|window| window == MARKER);
+    let marked = |capture: &Capture| capture.frames().iter().filter(|frame| holds(&frame.data)).count();
+    lan.wait_for("the marker on the LAN", PATIENCE, |p| p.ip.goes(&to.host_address, &from.host_address))?;
+    let esp = wire.wait_for("the ping on the wire", PATIENCE, from.carried(to))?;
+    let frame = wire.frames().into_iter().find(|frame| frame.at == esp.at);
+    let (on_lan, on_wire) = (marked(&lan), marked(&wire));
+    println!(
+        "  \"{}\", in pings from {} to {}:",
+        String::from_utf8_lossy(MARKER),
+        from.host_address,
+        to.host_address
+    );
+    println!("  {on_lan:>5}  packets with it on spoke1's LAN");
+    println!("  {on_wire:>5}  packets with it on the underlay\n");
+    if let Some(frame) = frame {
+        println!("  One of these pings on the underlay, behind its Ethernet header:\n");
+        dump(frame.data.get(14..).unwrap_or_default());
+    }
+    if let Some(esp) = esp.ip.esp() {
+        println!(
+            "\n  ESP, SPI {:08x}, sequence number {}: what follows is ciphertext.",
+            esp.spi, esp.sequence
+        );
+    }
+    ensure(on_lan > 0, "the marker was not seen on the LAN")?;
+    match proof {
+        Proof::None => ensure(on_wire > 0, "the marker is not on the wire, though nothing is encrypted"),
+        _ => ensure(on_wire == 0 && esp.ip.esp().is_some(), "the marker left in clear"),
+    }
+}
+
+/// The first octets, as people read them.
+fn dump(octets: &[u8]) {
+    for line in octets.chunks(16).take(8) {
+        let hex: Vec<String> = line.iter().map(|octet| format!("{octet:02x}")).collect();
+        let shown = |octet: &u8| if octet.is_ascii_graphic() { char::from(*octet) } else { '.' };
+        let text: String = line.iter().map(shown).collect();
+        println!("    {:<47}  {text}", hex.join(" "));
+    }
 }
 
 /// Keeps the traffic going until it goes directly both ways; returns what `dmvpnctl path` says then.
@@ -172,7 +262,12 @@ fn show_path(from: &Site, to: &Site, kind: &str) -> Result {
     ensure(path.kind == kind, &format!("the path goes by {:?}, not by {kind:?}", path.kind))
 }
 
-fn summary(capture: &Capture) {
+fn summary(capture: &Capture, proof: Proof) {
+    if proof != Proof::None {
+        println!("  (by the keys that the agents exported for this; a stranger sees ESP only)\n");
+        let ike = capture.count(|p| p.ip.ike().is_some());
+        println!("  {ike:>5}  IKE messages");
+    }
     let names = [
         (kind::REGISTRATION_REQUEST, "NHRP Registration Request"),
         (kind::REGISTRATION_REPLY, "NHRP Registration Reply"),
