@@ -87,19 +87,23 @@ fn describe(snapshot: &Snapshot, session: &SessionView) -> agent::Session {
     let certified = session.identity.as_ref().and_then(claims::Identity::certified);
     let identity = session.identity.as_ref().map(|identity| identity.name.clone()).unwrap_or_default();
     let remote_id = session.remote_id.as_ref().map(ToString::to_string).filter(|id| *id != identity);
-    let peers = snapshot
+    let is_at = |path: Path| path == session.path;
+    let peers: Vec<_> = snapshot
         .peers
         .iter()
-        .filter(|peer| peer.path == Some(session.path) || peer.candidates.contains(&session.path));
+        .filter(|peer| peer.path.is_some_and(is_at) || peer.candidates.iter().copied().any(is_at))
+        .collect();
     let (initiator_spi, responder_spi) = session.spis;
-    let (peer_behind_nat, we_behind_nat) = session.nat;
+    let (detected, we_behind_nat) = session.nat;
+    // Peers of ours claim so in any case, to have ESP put into UDP; NHRP knows better.
+    let peer_behind_nat = peers.first().map_or(detected, |peer| peer.natted);
     agent::Session {
         interface: snapshot.config.interface().to_owned(),
         verified: is_verified(session),
         identity,
         remote_id: remote_id.unwrap_or_default(),
         path: place(session.path),
-        tunnel_addresses: peers.flat_map(|peer| &peer.addresses).map(ToString::to_string).collect(),
+        tunnel_addresses: peers.iter().flat_map(|peer| &peer.addresses).map(ToString::to_string).collect(),
         initiator: session.initiator,
         state: session.state.to_owned(),
         ike: session.ike.clone().unwrap_or_default(),

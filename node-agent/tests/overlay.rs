@@ -1,52 +1,17 @@
 //! The agent with a real kernel and a real datapath: a hub and two spokes in namespaces, static routes, phase 3.
 //! Needs root.
 
+mod support;
+
 use lab::agent::binary;
 use lab::traffic::Ping;
-use lab::{Agent, Capture, End, Error, Lab, Manifest, Node, Result, story, wait};
+use lab::{Agent, Capture, End, Error, Node, Result, story, wait};
 use rpc::agent::PeerKind;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
-
-/// A hub and two spokes with a LAN each.
-struct Overlay {
-    hub: Agent,
-    a: Agent,
-    b: Agent,
-    host_a: Node,
-    host_b: Node,
-}
-
-impl Overlay {
-    fn build(lab: &Lab) -> Result<Self> {
-        let hub = lab.site("hub", &["198.51.100.1"])?;
-        let (a, b) = (lab.site("a", &["203.0.113.1"])?, lab.site("b", &["203.0.113.2"])?);
-        let (host_a, host_b) = (a.lan("lan", "10.1.0.1/24")?, b.lan("lan", "10.2.0.1/24")?);
-        let routes = [("10.1.0.0/24", "10.200.1.1"), ("10.2.0.0/24", "10.200.2.1")];
-        let hub = Agent::start(lab, &hub, &Manifest::hub("10.200.0.1").routes(&routes, &[]))?;
-        hub.ask().wait_ready()?;
-        let overlay = Self {
-            hub,
-            a: Agent::start(lab, &a, &spoke("10.200.1.1", "10.1.0.0/24"))?,
-            b: Agent::start(lab, &b, &spoke("10.200.2.1", "10.2.0.0/24"))?,
-            host_a,
-            host_b,
-        };
-        overlay.a.ask().wait_hubs(1)?;
-        overlay.b.ask().wait_hubs(1)?;
-        overlay.hub.ask().wait_registrations(2)?;
-        Ok(overlay)
-    }
-}
-
-fn spoke(tunnel_address: &str, lan: &str) -> Manifest {
-    let everything_else = [("10.0.0.0/8", "10.200.0.1")];
-    Manifest::spoke(tunnel_address, &["198.51.100.1"])
-        .routes(&everything_else, &[lan])
-        .with(serde_json::json!({"protectedPrefixes": ["10.0.0.0/8"]}))
-}
+use support::{Overlay, spoke};
 
 #[test]
 fn two_lans_reach_each_other_and_a_shortcut_forms() {
