@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 /// A pre-shared key of fewer octets can be guessed by who recorded a handshake (RFC 7296 §2.15).
 const STRONG_KEY: usize = 20;
+/// Seconds.
+const WEEK: u64 = 7 * 86_400;
 
 /// How a tunnel is protected.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub struct Protection {
     pub identity: Option<String>,
     /// Last second of our certificates' validity, seconds since 1970.
     pub not_after: Option<u64>,
+    /// When they should have been renewed.
+    pub renew_by: Option<u64>,
     /// What is allowed and should be told.
     pub warnings: Vec<String>,
 }
@@ -86,6 +90,7 @@ impl Protection {
             proof: made.proof,
             identity: made.identity,
             not_after: made.not_after,
+            renew_by: made.renew_by,
             warnings: made.warnings,
         }))
     }
@@ -169,6 +174,7 @@ struct Made {
     proof: Proof,
     identity: Option<String>,
     not_after: Option<u64>,
+    renew_by: Option<u64>,
     warnings: Vec<String>,
 }
 
@@ -205,6 +211,7 @@ fn shared_key(tunnel: &NodeTunnel, key: &PreSharedKey, secrets: &Secrets) -> Res
         proof: Proof::SharedKey,
         identity: None,
         not_after: None,
+        renew_by: None,
         warnings,
     })
 }
@@ -236,11 +243,22 @@ fn certificates(
     Ok(Made {
         digest: fingerprint(&[b"certificates", &chain, &key, &roots, &lists]),
         not_after: Some(made.not_after()),
+        renew_by: Some(made.not_after() - margin(&chain, made.not_after())),
         credentials: Arc::new(made),
         proof: Proof::Certificates,
         identity: Some(name),
         warnings,
     })
+}
+
+/// How long before its end a certificate should be renewed: a sixth of its life, a week at most.
+fn margin(chain: &[u8], not_after: u64) -> u64 {
+    let described = identity::pki::describe(chain).unwrap_or_default();
+    let life = described.into_iter().find_map(|described| match described {
+        identity::pki::Described::Certificate(own) => Some(not_after.saturating_sub(own.validity.0)),
+        _ => None,
+    });
+    (life.unwrap_or(0) / 6).min(WEEK).min(not_after)
 }
 
 /// The name in our certificate, by which peers know us. Where the specification says one too, it must be the same.
@@ -390,7 +408,9 @@ spec:
         let protection = protection(&pki, |_| {}).unwrap();
         assert_eq!(protection.identity.as_deref(), Some("a-1.branch.example.com"));
         assert_eq!((protection.proof, protection.warnings), (Proof::Certificates, vec![]));
-        assert_eq!(protection.not_after.map(|at| at > clock::unix_millis() / 1000), Some(true));
+        let (now, not_after) = (clock::unix_millis() / 1000, protection.not_after.unwrap());
+        assert!(not_after > now);
+        assert_eq!(protection.renew_by, Some(not_after - 7200 / 6), "a sixth of two hours before");
     }
 
     #[test]

@@ -24,6 +24,8 @@ impl Control {
             return;
         }
         let Some(attachment) = self.attachment.take() else { return };
+        // One that holds no tunnel lives since a moment ago, or has lost what it held.
+        let lost = self.engine.is_some() && attachment.settings.is_none();
         if self.engine.is_none() {
             self.engine = self.make_engine(attachment.checkpoint.as_deref());
             for (prefix, target) in self.rib.all() {
@@ -37,7 +39,10 @@ impl Control {
         for step in standing::refill(engine.standing(), &attachment.peers) {
             self.executor.push(step);
         }
-        self.ask_for_sas();
+        match &mut self.engine {
+            Some(engine) if lost => engine.datapath_lost(now()),
+            _ => self.ask_for_sas(),
+        }
         self.follow_captures();
         self.due.hairpin = now();
     }

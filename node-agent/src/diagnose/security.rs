@@ -10,8 +10,6 @@ use rpc::agent::Check;
 
 /// Before this moment (2025-01-01) it can't be: this software is younger. Seconds since 1970.
 const BORN: u64 = 1_735_689_600;
-/// A certificate that runs out within so many seconds should be renewed: a week.
-const SOON: u64 = 7 * 86_400;
 /// Failures shown, the newest; a scan of the Internet makes many.
 const SHOWN: usize = 8;
 
@@ -65,16 +63,16 @@ fn certificate(snapshot: &Snapshot, now: u64) -> Option<Check> {
     let protection = snapshot.config.protection.as_ref()?;
     let name = named(snapshot, "certificate");
     let who = protection.identity.as_deref().unwrap_or_default();
-    let left = protection.not_after?.saturating_sub(now);
-    let days = left / 86_400;
-    Some(match left {
-        0 => fail(name, format!("that of {who} has expired"), "renew it: every peer refuses this node"),
-        1..SOON => warn(
-            name,
-            format!("that of {who} expires in {days} days"),
-            "renew it, or find out why nobody does",
-        ),
-        _ => ok(name, format!("{who}, for {days} more days")),
+    let (not_after, renew_by) = (protection.not_after?, protection.renew_by?);
+    let left = not_after.saturating_sub(now);
+    let left =
+        if left < 2 * 86_400 { format!("{} h", left / 3600) } else { format!("{} days", left / 86_400) };
+    Some(if now >= not_after {
+        fail(name, format!("that of {who} has expired"), "renew it: every peer refuses this node")
+    } else if now >= renew_by {
+        warn(name, format!("that of {who} expires in {left}"), "renew it, or find out why nobody does")
+    } else {
+        ok(name, format!("{who}, for {left} more"))
     })
 }
 
