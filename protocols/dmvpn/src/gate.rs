@@ -22,12 +22,16 @@ const MOST_CLOSED: usize = 4_096;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A message that arrived by a new SA counts when it is told who sends it, if that is told so soon.
 const HEARD: Duration = Duration::from_secs(5);
+/// Longer than any handshake takes. Whatever became of one of that age, another is begun.
+const HANDSHAKE: Duration = Duration::from_secs(120);
 /// No path is left alone for longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(32);
 /// What was learnt of a path that failed is forgotten after this.
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// A session that nobody needs ends after this: a peer that is to come has come by then, and one that went has drained.
 const UNNEEDED: Duration = Duration::from_secs(15);
+/// A peer that was seen at another path has made itself known there by then.
+const MOVING: Duration = Duration::from_secs(10);
 /// Handshakes of strangers that came to nothing are told this often, so that a flood of them is one line.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -50,6 +54,10 @@ pub(crate) struct Gate {
     /// Paths that are open, and since when nobody has needed them.
     open: BTreeMap<Path, Option<Instant>>,
     closed: HashMap<Path, Closed>,
+    /// Where inbound SAs are bound to.
+    inbound: HashMap<u32, Path>,
+    /// Paths whose peer was seen elsewhere: where, and when.
+    moving: HashMap<Path, (Path, Instant)>,
     /// Packets and octets after which an SA without, and with, 64-bit sequence numbers is replaced.
     soft: [(u64, u64); 2],
     told: Instant,
@@ -66,8 +74,8 @@ struct Closed {
     /// NHRP messages that arrived before it was told who sends them, oldest first.
     heard: VecDeque<Vec<u8>>,
     heard_at: Instant,
-    /// A session is being made.
-    connecting: bool,
+    /// A session is being made, since then.
+    connecting: Option<Instant>,
     /// Refusals in a row.
     refusals: u32,
     /// When and why it failed last.
@@ -89,13 +97,17 @@ impl Closed {
             Some(n) => (FIRST_PAUSE * 2u32.saturating_pow(n.min(8))).min(LONGEST_PAUSE),
             None => Duration::ZERO,
         };
-        !self.connecting && self.failed.as_ref().is_none_or(|(at, _)| now.since(*at) >= pause)
+        !self.is_connecting(now) && self.failed.as_ref().is_none_or(|(at, _)| now.since(*at) >= pause)
+    }
+
+    fn is_connecting(&self, now: Instant) -> bool {
+        self.connecting.is_some_and(|at| now.since(at) < HANDSHAKE)
     }
 
     fn is_dull(&self, now: Instant) -> bool {
         let recent = self.failed.as_ref().is_some_and(|(at, _)| now.since(*at) < REMEMBERED);
         let hears = !self.heard.is_empty() && now.since(self.heard_at) < HEARD;
-        self.waiting.is_empty() && !hears && !self.connecting && !recent
+        self.waiting.is_empty() && !hears && !self.is_connecting(now) && !recent
     }
 }
 
@@ -119,6 +131,9 @@ impl Gate {
         for path in paths.into_iter().filter(|path| gate.endpoint.is_up(*path)) {
             gate.open.insert(path, None);
         }
+        let children =
+            gate.endpoint.sessions().flat_map(|s| s.children.into_iter().map(move |c| (c.inbound, s.path)));
+        gate.inbound = children.collect();
         Ok(gate)
     }
 
@@ -127,6 +142,8 @@ impl Gate {
             endpoint,
             open: BTreeMap::new(),
             closed: HashMap::new(),
+            inbound: HashMap::new(),
+            moving: HashMap::new(),
             soft: soft_limits(security),
             told: Instant::ZERO,
             leaving: false,
@@ -151,13 +168,14 @@ impl Gate {
         let closed = self.closed.get(&path)?;
         match &closed.failed {
             Some((_, why)) => Some(why.clone()),
-            None => closed.connecting.then(|| "no answer yet".to_owned()),
+            None => closed.connecting.map(|_| "no answer yet".to_owned()),
         }
     }
 
     /// Has a handshake by this path come to nothing since then, and none been begun again?
     pub(crate) fn has_failed(&self, path: Path, since: Instant) -> bool {
-        let failed = |c: &Closed| !c.connecting && c.failed.as_ref().is_some_and(|(at, _)| *at >= since);
+        let failed =
+            |c: &Closed| c.connecting.is_none() && c.failed.as_ref().is_some_and(|(at, _)| *at >= since);
         self.closed.get(&path).is_some_and(failed)
     }
 
@@ -227,7 +245,7 @@ impl Gate {
             None => self.drops.probes += 1,
         }
         if closed.may_connect(now) && !self.leaving {
-            closed.connecting = true;
+            closed.connecting = Some(now);
             self.endpoint.connect(now, path, expect);
         }
     }
@@ -279,6 +297,7 @@ impl Gate {
             self.endpoint.disconnect(now, path);
         }
         self.closed.retain(|_, c| !c.is_dull(now));
+        self.moving.retain(|_, (_, at)| now.since(*at) < MOVING);
     }
 
     /// Carries out what the endpoint wants, SAs before messages, and tells what the tunnel must know.
@@ -286,12 +305,18 @@ impl Gate {
         let mut news = Vec::new();
         while let Some(event) = self.endpoint.poll_event() {
             match event {
-                Event::AddInbound { path, keys } => outside.add_inbound(path, keys),
+                Event::AddInbound { path, keys } => {
+                    self.inbound.insert(keys.spi, path);
+                    outside.add_inbound(path, keys);
+                }
                 Event::SetOutbound { path, lane, keys } => {
                     let soft = self.soft[usize::from(keys.esn)];
                     outside.set_outbound(path, lane, keys, soft);
                 }
-                Event::RemoveInbound { spi } => outside.remove_inbound(spi),
+                Event::RemoveInbound { spi } => {
+                    self.inbound.remove(&spi);
+                    outside.remove_inbound(spi);
+                }
                 Event::RemoveOutbound { path, spi } => outside.remove_outbound(path, spi),
                 event => news.push(event),
             }
@@ -310,6 +335,25 @@ impl Gate {
         Waiting { heard, to_send: closed.waiting }
     }
 
+    /// An authentic packet of this SA came by another path than its own.
+    pub(crate) fn moved(&mut self, now: Instant, spi: u32, path: Path) {
+        if let Some(from) = self.inbound.get(&spi).filter(|from| **from != path) {
+            self.moving.insert(*from, (path, now));
+        }
+        self.endpoint.moved(now, spi, path);
+    }
+
+    /// Where the peer of a path that has just gone down is expected to appear.
+    pub(crate) fn moves_to(&self, now: Instant, from: Path) -> Option<Path> {
+        self.moving.get(&from).filter(|(_, at)| now.since(*at) < MOVING).map(|(to, _)| *to)
+    }
+
+    /// Where the peer of a path that has just come up was before.
+    pub(crate) fn moved_from(&mut self, to: Path) -> Option<Path> {
+        let from = self.moving.iter().find(|(_, (path, _))| *path == to).map(|(from, _)| *from)?;
+        self.moving.remove(&from).map(|_| from)
+    }
+
     /// Keeps the books. False: nobody need be told.
     fn note(&mut self, now: Instant, event: &Event) -> bool {
         match event {
@@ -322,7 +366,7 @@ impl Gate {
             }
             Event::Failed { path, initiator: true, reason } => {
                 let closed = self.closed.entry(*path).or_default();
-                closed.connecting = false;
+                closed.connecting = None;
                 self.drops.failed += closed.waiting.len() as u64;
                 closed.waiting.clear();
                 let silent = *reason == Failure::Timeout;

@@ -28,6 +28,14 @@ impl Tunnel {
         }
     }
 
+    /// Every shortcut by this peer is left, since it has left in good order: the next use asks for it again.
+    pub(crate) fn desert(&mut self, now: Instant, id: PeerId, why: &str) {
+        self.touch(now, id);
+        for key in self.shortcuts.keys(|s| s.uses(id)) {
+            self.leave(now, key, Resting::Lost(why.into()), now);
+        }
+    }
+
     /// `peer` is no way of this shortcut any more.
     pub(crate) fn drop_leg(&mut self, now: Instant, key: IpNet, peer: PeerId, reason: &Resting) {
         if let Some(s) = self.shortcuts.table.get_mut(&key)

@@ -142,6 +142,9 @@ impl Tunnel {
     /// Somebody has proven who he is.
     fn session_up(&mut self, now: Instant, path: Path, identity: &Identity) {
         self.events.push_back(Event::SessionUp { path, identity: identity.clone() });
+        if let Some(from) = self.gate.as_mut().and_then(|gate| gate.moved_from(path)) {
+            self.follow(now, from, path, identity);
+        }
         let owner = self.peers.by_path(path);
         if let Err(why) = self.may_be_at(owner, path, identity) {
             return self.refuse(now, owner, path, why);
@@ -169,9 +172,26 @@ impl Tunnel {
         }
     }
 
+    /// A peer that was at one path is at another, and has proven to be the same.
+    fn follow(&mut self, now: Instant, from: Path, to: Path, identity: &Identity) {
+        let same =
+            |id: &PeerId| self.peers.get(*id).is_some_and(|p| p.identity.as_deref() == Some(&identity.name));
+        let Some(id) = self.peers.by_path(from).filter(same) else { return };
+        if self.peers.get(id).is_some_and(|p| !p.registrations.is_empty() && p.hub.is_none()) {
+            self.node.move_registrations(from, to);
+        } else if self.may_claim(now, to, id)
+            && let Some(peer) = self.peers.get_mut(id).filter(|p| !p.has_role())
+        {
+            peer.reflect(now, to);
+            self.touch(now, id);
+        }
+    }
+
     /// Whoever was at the end of this path is no longer, and its SAs are gone: nothing goes there any more.
     fn session_down(&mut self, now: Instant, path: Path, reason: Failure) {
         let why = format!("the session by {path} has ended: {reason}");
+        let in_good_order = matches!(reason, Failure::Closed | Failure::Deleted | Failure::Restarted);
+        let moves = self.gate.as_ref().is_some_and(|gate| gate.moves_to(now, path).is_some());
         self.events.push_back(Event::SessionDown { path, reason });
         if self.farewell.is_closing() {
             return; // It is we who go.
@@ -179,6 +199,8 @@ impl Tunnel {
         let Some(id) = self.peers.by_path(path) else { return };
         let Some(peer) = self.peers.get_mut(id) else { return };
         match peer.reach() {
+            // It is elsewhere: its registration follows when it has made itself known there.
+            Reach::Given { path: given, .. } if given == path && peer.hub.is_none() && moves => {}
             Reach::Given { path: given, .. } if given == path && peer.hub.is_none() => {
                 self.registered_lost(id, "its session has ended");
             }
@@ -188,7 +210,11 @@ impl Tunnel {
             }
             Reach::Direct { path: direct, .. } if direct == path => {
                 peer.listen(now);
-                self.abandon(now, id, &why);
+                if moves || in_good_order {
+                    self.desert(now, id, &why);
+                } else {
+                    self.abandon(now, id, &why);
+                }
             }
             _ => {}
         }

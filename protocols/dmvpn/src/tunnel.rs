@@ -156,7 +156,11 @@ impl Tunnel {
             }
             Input::UnknownSpi { path, spi } => self.with_gate(|e| e.unknown_spi(now, path, spi)),
             Input::SaLimit { spi, .. } => self.with_gate(|e| e.rekey_child(now, spi)),
-            Input::SaMoved { spi, path } => self.with_gate(|e| e.moved(now, spi, path)),
+            Input::SaMoved { spi, path } => {
+                if let Some(gate) = &mut self.gate {
+                    gate.moved(now, spi, path);
+                }
+            }
             Input::WallClock(seconds) => self.with_gate(|e| e.set_wall_clock(now, seconds)),
         }
         self.settle(now);

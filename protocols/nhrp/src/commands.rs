@@ -1,5 +1,6 @@
 //! Commands that belong to no exchange, and what people are shown.
 
+use crate::Event;
 use crate::cache::{CacheEntry, EntryKind};
 use crate::config::StaticEntry;
 use crate::counters::Counters;
@@ -7,7 +8,7 @@ use crate::node::Node;
 use crate::registration::Nhs;
 use crate::timer::Timer;
 use ipnet::IpNet;
-use packet::Instant;
+use packet::{Instant, Path};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -81,6 +82,19 @@ impl Node {
             registered.filter(|(_, r)| r.info.protocol_address == address).map(|(p, _)| p).collect();
         for prefix in prefixes {
             self.unregister(prefix, reason);
+        }
+    }
+
+    /// (Server) who registered by one path is at another now, as is known by other means than its word.
+    pub fn move_registrations(&mut self, from: Path, to: Path) {
+        let there = self.state.registered.iter().filter(|(_, r)| r.path == from).map(|(p, _)| p);
+        for prefix in there.collect::<Vec<_>>() {
+            let Some(mut entry) = self.state.registered.get(&prefix).cloned() else { continue };
+            entry.path = to;
+            entry.info.candidates = vec![to];
+            let (info, expires) = (entry.info.clone(), entry.expires);
+            self.state.registered.insert(prefix, entry);
+            self.event(Event::Registered { info, prefix, expires, moved_from: Some(from), new: false });
         }
     }
 
