@@ -17,6 +17,8 @@ pub(crate) struct PathState {
     pub sessions: Vec<Id>,
     /// Who is there, as told.
     pub up: Option<Identity>,
+    /// By which session.
+    pub by: Option<Id>,
     /// What is sent by, by lane.
     pub lanes: Vec<Option<Carrier>>,
 }
@@ -66,8 +68,10 @@ impl Endpoint {
         self.out.events.push_back(Event::SetOutbound { path, lane, keys });
         let state = self.paths.entry(path).or_default();
         state.set_lane(lane, Some(carrier));
-        let up = state.up.as_ref() != Some(&identity);
+        // Also when the same peer is authenticated again: it may have begun anew, and have forgotten everything.
+        let up = state.up.as_ref() != Some(&identity) || state.by != Some(id);
         if up {
+            state.by = Some(id);
             state.up = Some(identity.clone());
             self.out.events.push_back(Event::Up { path, identity, initiator });
         }
