@@ -190,10 +190,10 @@ impl Exchange {
         let Some(batch) = self.open.get_mut(to).and_then(Option::take) else { return };
         let Some(port) = self.ports.get(to) else { return };
         // There is room for all batches of all workers.
-        if let Err(batch) = port.inbox.push(batch) {
-            self.free.push(batch);
+        match port.inbox.push(batch) {
+            Ok(()) => port.bell.ring(),
+            Err(batch) => self.give_back(batch),
         }
-        port.bell.ring();
     }
 
     /// The next batch that others have for us.

@@ -64,6 +64,8 @@ enum End {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    // Keys are not for core dumps.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     // Before anything that has to be tidied up.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let (socket, beside) = (&arguments.socket, handover::path_beside(&arguments.socket));

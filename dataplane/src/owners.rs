@@ -3,11 +3,13 @@
 use esp::Suite;
 use packet::Path;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The workers that have an SA for each path.
 #[derive(Clone, Debug, Default)]
 pub struct Owners {
-    by_path: HashMap<Path, Vec<Owner>>,
+    // Copied whenever anything changes.
+    by_path: HashMap<Path, Arc<[Owner]>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,20 +51,25 @@ impl Owners {
 
     /// Worker `worker` sends by this SPI from now on.
     pub fn set(&mut self, path: Path, worker: usize, spi: u32, suite: Suite) {
-        self.remove(path, worker);
-        let owners = self.by_path.entry(path).or_default();
+        let mut owners = self.others(path, worker);
         let place = owners.partition_point(|owner| owner.worker < worker);
         owners.insert(place, Owner { worker, spi, suite });
+        self.by_path.insert(path, owners.into());
     }
 
     /// Worker `worker` has no SA for this path any more.
     pub fn remove(&mut self, path: Path, worker: usize) {
-        if let Some(owners) = self.by_path.get_mut(&path) {
-            owners.retain(|owner| owner.worker != worker);
-            if owners.is_empty() {
-                self.by_path.remove(&path);
-            }
+        let owners = self.others(path, worker);
+        if owners.is_empty() {
+            self.by_path.remove(&path);
+        } else {
+            self.by_path.insert(path, owners.into());
         }
+    }
+
+    fn others(&self, path: Path, worker: usize) -> Vec<Owner> {
+        let owners = self.by_path.get(&path).map(Arc::as_ref).unwrap_or_default();
+        owners.iter().filter(|owner| owner.worker != worker).copied().collect()
     }
 }
 

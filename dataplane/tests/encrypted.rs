@@ -123,6 +123,27 @@ fn workers_with_and_without_an_sa_of_their_own_share_the_load() {
 }
 
 #[test]
+fn what_is_sealed_where_it_does_not_arrive_crosses_as_fast() {
+    if !is_root() {
+        return;
+    }
+    // Each side opens at one worker and seals at the other, so that every packet is handed over: the kernel gives us the
+    // packets of a flow at the queue where we gave it the flow's.
+    let mut pair = unkeyed(UNDERLAY, false, 2);
+    let [left, right] = pair.paths;
+    let one_way = |from: &mut Agent, to: &mut Agent, paths: [Path; 2], spi, lane| {
+        let keys = keys(spi, Suite::Aes128Gcm16);
+        to.ask(Request::AddInboundSa { path: paths[0], keys: keys.clone() });
+        from.ask(Request::SetOutboundSa { path: paths[1], lane, keys, soft: NO_LIMIT });
+    };
+    one_way(&mut pair.a.agent, &mut pair.b.agent, [left, right], spi(0x10, 0), 0);
+    one_way(&mut pair.b.agent, &mut pair.a.agent, [right, left], spi(0x11, 1), 1);
+    pair.crosses("all handed off");
+    let counters = pair.a.agent.counters();
+    assert!(counters["handed_off"] > counters["packets_sent"] / 2, "{counters:?}");
+}
+
+#[test]
 fn sas_survive_new_workers_and_another_number_of_them() {
     if !is_root() {
         return;

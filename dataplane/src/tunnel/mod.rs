@@ -23,7 +23,7 @@ use linux_io::udp::UdpSocket;
 use linux_io::{Outgoing, Sender, TapQueue, steer};
 use packet::peer::OWN_MAC;
 use packet::{Path, PeerId, gre};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -87,8 +87,8 @@ pub struct Tunnel {
     directory: Directory,
     /// SAs that have no worker now.
     parked: Parked,
-    /// Was anything posted since workers last reported?
-    posted: bool,
+    /// The workers that have orders which they were not woken for yet.
+    posted: BTreeSet<usize>,
     // Workers stand before what they use, so that they end first.
     workers: Vec<Handle>,
     taps: Vec<Arc<TapQueue>>,
@@ -112,7 +112,7 @@ impl Tunnel {
             own_stats: WorkerStats::default(),
             directory: Directory::default(),
             parked: Parked::default(),
-            posted: false,
+            posted: BTreeSet::new(),
             workers: Vec::new(),
             taps: Vec::new(),
             sockets: Vec::new(),
@@ -257,6 +257,8 @@ impl Tunnel {
 
     /// Ends the workers, and keeps their SAs for the next.
     fn stop(&mut self) {
+        // What they were told before is done.
+        self.settle();
         for worker in self.workers.drain(..) {
             self.parked.park(worker.stop());
         }

@@ -30,6 +30,8 @@ impl Tunnel {
         const MARKER: [u8; 4] = [0; 4];
         const KEEPALIVE: [u8; 1] = [0xff];
         self.encrypted()?;
+        // The peer may send by a new SA as soon as it has this message.
+        self.settle();
         let sockets = self.sockets.first().ok_or(Error::NotConfigured)?;
         let socket = sockets.for_ike(remote, nat_traversal).ok_or(Error::NoIkeSocket(remote))?;
         let data = match message {
@@ -118,21 +120,21 @@ impl Tunnel {
     pub(super) fn post(&mut self, worker: usize, order: Order) -> Result<(), Error> {
         let port = self.workers.get(worker).and_then(Handle::port).ok_or(Error::NotConfigured)?;
         port.mailbox.post(order);
-        self.posted = true;
+        self.posted.insert(worker);
         Ok(())
     }
 
     /// Waits until workers have done what was posted to them.
     pub(super) fn settle(&mut self) {
-        if !std::mem::take(&mut self.posted) {
-            return;
-        }
         let (report, reports): (_, Receiver<()>) = mpsc::channel();
-        for port in self.workers.iter().filter_map(Handle::port) {
+        let posted = std::mem::take(&mut self.posted);
+        for port in posted.iter().filter_map(|worker| self.workers.get(*worker)?.port()) {
             port.mailbox.post(Order::Report(report.clone()));
             port.bell.ring();
         }
-        for _ in &self.workers {
+        // Whoever takes an order lets go of it when it is done, or with the worker.
+        drop(report);
+        for _ in posted {
             if reports.recv_timeout(OBEDIENCE).is_err() {
                 tracing::error!(interface = self.name, "a worker does not do what it is told");
                 return;
