@@ -10,6 +10,7 @@ use crate::manifest::Manifest;
 use crate::security::Proof;
 use crate::topology::{Lab, Node};
 use crate::wait;
+use identity::pki::{Claims, Made};
 use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::fs::{self, File};
@@ -25,8 +26,16 @@ pub struct Agent {
     directory: PathBuf,
     process: Mutex<Option<Child>>,
     arguments: Vec<String>,
-    /// What its certificate says.
-    claims: Mutex<Option<identity::pki::Claims>>,
+    given: Mutex<Given>,
+}
+
+/// The credentials it was given.
+enum Given {
+    Nothing,
+    /// A certificate that says this.
+    For(Claims),
+    /// By the story.
+    ByHand,
 }
 
 /// How a process is ended.
@@ -71,7 +80,7 @@ impl Agent {
             name: name.to_owned(),
             directory,
             process: Mutex::new(None),
-            claims: Mutex::new(None),
+            given: Mutex::new(Given::Nothing),
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
         })
     }
@@ -111,14 +120,37 @@ impl Agent {
     pub fn apply(&self, manifest: &Manifest) -> Result {
         if manifest.proof() == Proof::Certificates {
             let claims = manifest.claims(&self.name);
-            let mut given = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-            if given.as_ref() != Some(&claims) {
+            let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+            let keep = match &*given {
+                Given::Nothing => false,
+                Given::For(before) => *before == claims,
+                Given::ByHand => true,
+            };
+            if !keep {
                 let pki = self.node.pki()?;
                 self.write_manifest("credentials.yaml", &pki.file(&pki.node(&claims)?, None))?;
-                *given = Some(claims);
+                *given = Given::For(claims);
             }
         }
         self.write_manifest("lab.yaml", &manifest.text())
+    }
+
+    /// Gives it these credentials, whatever its manifest says, and a revocation list to judge others by.
+    pub fn give(&self, made: &Made, revocation_list: Option<&str>) -> Result {
+        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Given::ByHand;
+        self.write_manifest("credentials.yaml", &self.node.pki()?.file(made, revocation_list))
+    }
+
+    /// Resident memory of the agent and its datapath, in octets.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let datapaths = self.datapaths().into_iter().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+        let resident = |pid: u32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or_default().to_owned();
+            line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) * 1024
+        };
+        self.pid().into_iter().chain(datapaths).map(resident).sum()
     }
 
     /// Puts a file into its folder, whole at once, as an editor does. An agent that runs takes it up.

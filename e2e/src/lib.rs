@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod attack;
 pub mod capture;
 pub mod decode;
 pub mod error;
@@ -31,5 +32,6 @@ pub use manifest::Manifest;
 pub use nat::{Nat, NatRouter};
 pub use network::Site;
 pub use relay::{Link, Shape};
+pub use security::Proof;
 pub use story::{heavy_story, story};
 pub use topology::{Lab, Node, Uplink};

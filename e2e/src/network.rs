@@ -10,6 +10,7 @@ use crate::capture::{Capture, Packet};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::relay::Link;
+use crate::security::Proof;
 use crate::topology::{Lab, Node, Uplink};
 use crate::traffic::Ping;
 use crate::wait::{self, PATIENCE};
@@ -113,6 +114,12 @@ impl Plan {
         self.tuned(|m| m.with(serde_json::json!({"routing": {"bgp": null}})).routes(&routes, &[&lan]))
     }
 
+    /// Protected like this, whatever the setting of this run.
+    #[must_use]
+    pub fn proven_by(self, proof: Proof) -> Self {
+        self.tuned(|m| m.proven_by(proof))
+    }
+
     /// Attached like this.
     #[must_use]
     pub fn by(self, uplink: Uplink) -> Self {
@@ -135,6 +142,11 @@ impl Plan {
         let site = self.build_behind(lab, router)?;
         site.agent.launch()?;
         Ok(site)
+    }
+
+    /// Builds the site on the lab's Internet without starting its agent.
+    pub fn build(self, lab: &Lab) -> Result<Site> {
+        self.build_behind(lab, lab.internet())
     }
 
     /// Builds the site without starting its agent.

@@ -8,7 +8,7 @@
 
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
-use identity::pki::{Authority, Claims, Confines, Made, Revoked, Validity};
+use identity::pki::{Authority, Claims, Confines, Described, Made, Revoked, Validity, describe};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -109,11 +109,40 @@ impl Pki {
         self.issuer.node(claims, validity()).map_err(Error::other)
     }
 
-    /// A revocation list of the nodes' CA.
-    pub fn revoke(&self, serials: &[Vec<u8>], number: u64) -> Result<String> {
-        let revoked: Vec<_> =
-            serials.iter().map(|serial| Revoked { serial: serial.clone(), since: now() - 1 }).collect();
-        self.issuer.revocation_list(&revoked, number, validity()).map_err(Error::other)
+    /// The same that is good until then.
+    pub fn node_until(&self, claims: &Claims, not_after: u64) -> Result<Made> {
+        self.issuer.node(claims, Validity { not_after, ..validity() }).map_err(Error::other)
+    }
+
+    /// A revocation list of the nodes' CA with this certificate on it.
+    pub fn revoke(&self, made: &Made) -> Result<String> {
+        let revoked = [Revoked { serial: serial(made)?, since: now() - 1 }];
+        self.issuer.revocation_list(&revoked, 1, validity()).map_err(Error::other)
+    }
+
+    /// A certificate for more than its CA may give: of a CA that is confined to 10.1.0.0/16, for all of 10.0.0.0/8. Our
+    /// own tools refuse to make such a one.
+    pub fn too_wide(&self, claims: &Claims) -> Result<Made> {
+        let confines =
+            Confines { prefixes: "10.1.0.0/16".parse().into_iter().collect(), ..Confines::default() };
+        let confined = self.root.intermediate("Lab Branch", &confines, validity()).map_err(Error::other)?;
+        let key = rcgen::KeyPair::from_pem(confined.key_pem()).map_err(Error::other)?;
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&confined.chain_pem(), key).map_err(Error::other)?;
+        let mut params = rcgen::CertificateParams::new([claims.name.clone()]).map_err(Error::other)?;
+        params
+            .subject_alt_names
+            .extend(claims.tunnel_addresses.iter().map(|a| rcgen::SanType::IpAddress(*a)));
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        // RFC 3779 §2.2.3: IPv4, the prefix 10/8.
+        let blocks = vec![0x30, 0x0c, 0x30, 0x0a, 4, 2, 0, 1, 0x30, 4, 3, 2, 0, 0x0a];
+        let oid = [1, 3, 6, 1, 5, 5, 7, 1, 7];
+        let mut extension = rcgen::CustomExtension::from_oid_content(&oid, blocks);
+        extension.set_criticality(true);
+        params.custom_extensions = vec![extension];
+        let own = rcgen::KeyPair::generate().map_err(Error::other)?;
+        let certificate = params.signed_by(&own, &issuer).map_err(Error::other)?;
+        Ok(Made { chain: certificate.pem() + &confined.chain_pem(), key: own.serialize_pem().into() })
     }
 
     /// The file with a node's credentials.
@@ -126,6 +155,22 @@ impl Pki {
         }
         crate::manifest::documents(&[own, secret(TRUST_SECRET, trust)])
     }
+}
+
+/// The serial number of a node's certificate.
+fn serial(made: &Made) -> Result<Vec<u8>> {
+    let described = describe(made.chain.as_bytes()).map_err(Error::other)?;
+    let Some(Described::Certificate(own)) = described.first() else {
+        return Err(Error::other("no certificate"));
+    };
+    let digits: String = own.serial.chars().filter(char::is_ascii_hexdigit).collect();
+    let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    digits
+        .as_bytes()
+        .chunks(2)
+        .map(octet)
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::other("a serial number"))
 }
 
 /// What the node of a manifest may claim: its own tunnel addresses, and what it announces; a hub, whatever it carries.

@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::wait::{self, PATIENCE};
 use rpc::AgentClient;
 use rpc::agent::{
-    CacheEntry, CacheRequest, Check, ClearRequest, DiagnoseRequest, Hub, PathReply, PathRequest, Peer,
-    PeersRequest, Shortcut, ShortcutsRequest, StatusReply, StatusRequest, Tunnel,
+    CacheEntry, CacheRequest, Check, ClearRequest, Clearing, DiagnoseRequest, Hub, PathReply, PathRequest,
+    Peer, PeersRequest, SasRequest, Session, Shortcut, ShortcutsRequest, StatusReply, StatusRequest, Tunnel,
 };
 use std::collections::HashMap;
 use std::future::Future;
@@ -91,6 +91,30 @@ impl Ask {
     pub fn clear(&self, prefix: &str) -> Result<u32> {
         let request = || ClearRequest { prefix: prefix.to_owned(), ..ClearRequest::default() };
         Ok(self.call(async |mut c| c.clear(request()).await)?.shortcuts)
+    }
+
+    /// IKE sessions and their SAs.
+    pub fn sessions(&self) -> Result<Vec<Session>> {
+        Ok(self.call(async |mut c| c.sas(SasRequest::default()).await)?.sessions)
+    }
+
+    /// The session with who has this tunnel address.
+    pub fn session(&self, tunnel_address: &str) -> Result<Session> {
+        let sessions = self.sessions()?;
+        let found = sessions.iter().find(|s| s.tunnel_addresses.iter().any(|a| a == tunnel_address));
+        found.cloned().ok_or_else(|| {
+            Error::other(format!("{} has no session with {tunnel_address}: {sessions:?}", self.name))
+        })
+    }
+
+    /// Ends IKE sessions, all of them, or those with one peer.
+    pub fn clear_sessions(&self, peer: &str) -> Result<u32> {
+        let request = || ClearRequest {
+            what: Clearing::Sessions.into(),
+            peer: peer.to_owned(),
+            ..ClearRequest::default()
+        };
+        Ok(self.call(async |mut c| c.clear(request()).await)?.sessions)
     }
 
     /// Waits until the agent answers at all.
