@@ -10,6 +10,8 @@ pub struct Manifest {
     object: Value,
     others: Vec<Value>,
     proof: Proof,
+    /// The pre-shared key.
+    key: String,
     /// What its certificate says in place of what it announces.
     certified: Option<Vec<IpNet>>,
 }
@@ -38,7 +40,9 @@ impl Manifest {
                 "tunnel": {"network": "10.200.0.0/16", "addresses": format!("{tunnel_address}/32"), "phase": 3},
             },
         });
-        Self { object, others: Vec::new(), proof: Proof::None, certified: None }.proven_by(security::proof())
+        let key = security::SHARED_KEY.to_owned();
+        Self { object, others: Vec::new(), proof: Proof::None, key, certified: None }
+            .proven_by(security::proof())
     }
 
     /// In the clear, whatever the setting of this run.
@@ -58,6 +62,12 @@ impl Manifest {
     #[must_use]
     pub const fn proof(&self) -> Proof {
         self.proof
+    }
+
+    /// With this pre-shared key.
+    #[must_use]
+    pub fn shared_key(self, key: &str) -> Self {
+        Self { key: key.to_owned(), ..self }
     }
 
     /// With a certificate for these prefixes.
@@ -136,7 +146,7 @@ impl Manifest {
         let mut all = vec![self.object.clone()];
         all.extend(self.others.iter().cloned());
         if self.proof == Proof::SharedKey {
-            all.push(security::shared_key());
+            all.push(security::shared_key(&self.key));
         }
         documents(&all)
     }

@@ -61,8 +61,8 @@ pub(crate) fn spec(proof: Proof) -> Value {
 }
 
 /// The Secret of [`Proof::SharedKey`].
-pub(crate) fn shared_key() -> Value {
-    secret("lab-psk", json!({"psk": SHARED_KEY}))
+pub(crate) fn shared_key(key: &str) -> Value {
+    secret("lab-psk", json!({"psk": key}))
 }
 
 /// A Secret object.

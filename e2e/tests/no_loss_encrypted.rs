@@ -1,0 +1,161 @@
+//! No loss, encrypted: 5,000 packets a second each way while keys, sessions, credentials and processes are replaced.
+//!
+//! Rekeying is by the clock of the nodes: children every two or three seconds, IKE SAs every eight, at both ends with the
+//! same times, so that some of it collides.
+
+use lab::decode::exchange;
+use lab::network::{hub, spoke, start_and_join};
+use lab::traffic::{Flow, Report};
+use lab::wait::{self, PATIENCE};
+use lab::{Capture, End, Error, Lab, Manifest, Packet, Proof, Result, Shape, Site, Uplink, heavy_story};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+const RATE: u32 = 5000;
+
+struct Stage {
+    hub: Site,
+    a: Site,
+    b: Site,
+}
+
+/// A hub and two spokes with certificates, at the distances of the clear stories.
+fn stage(lab: &Lab, tune: impl Fn(Manifest) -> Manifest) -> Result<Stage> {
+    let near = || Uplink::relayed(Shape::delay(5 * MS).jitter(5 * MS));
+    let protect = |m: Manifest| tune(m.proven_by(Proof::Certificates));
+    let hub1 = hub(1).tuned(protect).by(Uplink::delay_ms(10)).start(lab)?;
+    let plan = |n| spoke(n, &[1]).tuned(protect).by(near());
+    let spokes = start_and_join(lab, &[&hub1], vec![plan(1), plan(2)])?;
+    let Ok([a, b]) = <[Site; 2]>::try_from(spokes) else { unreachable!("two spokes") };
+    Ok(Stage { hub: hub1, a, b })
+}
+
+impl Stage {
+    fn flows(&self) -> Result<[Flow; 2]> {
+        let (a, b) = ((&self.a.host, &*self.a.host_address), (&self.b.host, &*self.b.host_address));
+        Ok([Flow::start(a, b, 7001, RATE, 200)?, Flow::start(b, a, 7002, RATE, 200)?])
+    }
+
+    fn wait_direct(&self) -> Result {
+        wait::until("the hosts to be direct", PATIENCE, || {
+            let now = (self.a.direct_to(&self.b)?, self.b.direct_to(&self.a)?);
+            if now == (true, true) { Ok(()) } else { Err(Error::other(format!("{now:?}"))) }
+        })
+    }
+}
+
+fn assert_nothing_lost(flows: [Flow; 2]) -> [Report; 2] {
+    flows.map(|flow| {
+        let report = flow.stop();
+        println!("{report}");
+        report.assert_nothing_lost();
+        report
+    })
+}
+
+/// SAs that carried packets of the hosts between two sites, in this capture.
+fn sas(wire: &Capture, a: &Site, b: &Site) -> BTreeSet<u32> {
+    let direct = wire.select(|p| a.between(b)(p) && a.carried(b)(p));
+    direct.iter().filter_map(|p| p.ip.esp()).map(|esp| esp.spi).collect()
+}
+
+/// Rekeys of IKE SAs between two sites: pairs of IKE SPIs that were used.
+fn ike_sas(wire: &Capture, a: &Site, b: &Site) -> BTreeSet<(u64, u64)> {
+    let messages =
+        wire.select(|p: &Packet| a.between(b)(p) && p.ip.ike().is_some_and(|m| m.exchange != exchange::INIT));
+    messages.iter().filter_map(|p| p.ip.ike()).map(|ike| ike.spis).collect()
+}
+
+#[test]
+fn twenty_child_and_five_ike_rekeys_with_collisions_lose_nothing() {
+    heavy_story("no_loss_rekeys", |lab| {
+        let often = |m: Manifest| m.with(json!({"security": {"rekey": {"child": "2s", "ike": "8s"}}}));
+        let stage = stage(lab, often)?;
+        let wire = stage.a.wire()?;
+        let flows = stage.flows()?;
+        stage.wait_direct()?;
+        sleep(48_000 * MS);
+        assert_nothing_lost(flows);
+        let (children, sessions) =
+            (sas(&wire, &stage.a, &stage.b).len(), ike_sas(&wire, &stage.a, &stage.b).len());
+        println!("{children} child SAs (both directions) and {sessions} IKE SAs between the spokes");
+        assert!(children >= 2 * 20, "{children} child SAs");
+        assert!(sessions > 5, "{sessions} IKE SAs");
+        assert_eq!(wire.count(|p| p.ip.is_clear()), 0);
+        // What was replaced is gone: one session, and one pair of SAs for each worker.
+        sleep(2000 * MS);
+        let session = stage.a.agent.ask().session(&stage.b.tunnel)?;
+        let lanes: BTreeSet<u32> = session.sas.iter().map(|sa| sa.lane).collect();
+        assert!(session.sas.len() <= 2 * lanes.len(), "{session:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_shortcut_forms_and_credentials_rotate_without_loss() {
+    heavy_story("no_loss_rotation", |lab| {
+        let stage = stage(lab, |m| m)?;
+        let flows = stage.flows()?;
+        stage.wait_direct()?;
+        sleep(1000 * MS);
+        let pki = lab.pki()?;
+        // New keys and certificates for all three, one after the other.
+        for (site, claims) in [
+            (&stage.a, spoke(1, &[1]).manifest.claims("spoke1")),
+            (&stage.hub, hub(1).manifest.claims("hub1")),
+            (&stage.b, spoke(2, &[1]).manifest.claims("spoke2")),
+        ] {
+            site.agent.give(&pki.node(&claims)?, None)?;
+            sleep(4000 * MS);
+        }
+        stage.wait_direct()?;
+        assert_nothing_lost(flows);
+        Ok(())
+    });
+}
+
+#[test]
+fn control_killed_twenty_times_loses_nothing_and_keeps_the_sas() {
+    heavy_story("no_loss_control_killed_encrypted", |lab| {
+        let stage = stage(lab, |m| m)?;
+        let wire = stage.a.wire()?;
+        let flows = stage.flows()?;
+        stage.wait_direct()?;
+        sleep(500 * MS);
+        wire.clear();
+        let victims = [&stage.a, &stage.b, &stage.hub];
+        for round in 0..20 {
+            let victim = &victims[round % victims.len()].agent;
+            victim.end(End::Kill)?;
+            sleep(100 * MS);
+            victim.launch()?;
+            victim.ask().wait_ready()?;
+            sleep(200 * MS);
+        }
+        stage.wait_direct()?;
+        assert_nothing_lost(flows);
+        let handshakes = wire.count(|p| p.ip.ike().is_some_and(|ike| ike.exchange == exchange::INIT));
+        assert_eq!(handshakes, 0, "sessions go on where they were");
+        Ok(())
+    });
+}
+
+#[test]
+fn sessions_that_are_cleared_are_made_anew() {
+    heavy_story("sessions_cleared", |lab| {
+        let stage = stage(lab, |m| m)?;
+        let flows = stage.flows()?;
+        stage.wait_direct()?;
+        stage.a.agent.ask().clear_sessions(&stage.b.tunnel)?;
+        stage.wait_direct()?;
+        sleep(2000 * MS);
+        for report in flows.map(Flow::stop) {
+            println!("{report}");
+            assert!(report.lost <= u64::from(RATE), "{report}");
+        }
+        Ok(())
+    });
+}
