@@ -189,7 +189,7 @@ fn our_spokes_register_with_a_foreign_hub() {
 }
 
 #[test]
-fn a_session_begun_by_swanctl_with_bare_esp_is_rekeyed_by_either_side() {
+fn a_session_begun_by_swanctl_is_rekeyed_by_either_side() {
     story("strongswan_rekeys", |lab| {
         let often =
             |m: Manifest| ours(Proof::SharedKey)(m).with(json!({"underlay": {"encapsulation": "Bare"}}));

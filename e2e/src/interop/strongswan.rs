@@ -8,6 +8,10 @@ use std::fmt::Write as _;
 /// The key of the stories with a pre-shared one.
 pub const PSK: &str = "interop-psk-0123456789abcdef";
 
+/// What charon needs.
+const PLUGINS: &str = "random nonce openssl pem pkcs1 pkcs8 pubkey x509 revocation constraints curve25519 hmac sha1 sha2 \
+    aes gcm kdf kernel-netlink socket-default vici updown";
+
 /// How SAs come about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -52,7 +56,7 @@ pub struct StrongSwan {
     pub rekey: String,
     /// When it replaces an IKE SA.
     pub ike_rekey: String,
-    /// Further plugins, such as `addrblock`.
+    /// Further plugins, before the others: the first that can read a certificate does.
     pub plugins: String,
 }
 
@@ -99,9 +103,11 @@ swanctl --load-all --noprompt
     }
 
     fn daemon(&self) -> String {
+        let asked: Vec<&str> = self.plugins.split_whitespace().collect();
+        let rest: Vec<&str> = PLUGINS.split_whitespace().filter(|p| !asked.contains(p)).collect();
         format!(
             "charon {{
-  load = random nonce openssl pem pkcs1 pkcs8 pubkey x509 revocation constraints curve25519 hmac sha1 sha2 aes gcm kdf kernel-netlink socket-default vici updown {}
+  load = {} {}
   install_routes = no
   retransmit_tries = 4
   retransmit_timeout = 2.0
@@ -118,7 +124,8 @@ swanctl {{
   load = random nonce openssl pem pkcs1 pkcs8 x509
 }}
 ",
-            self.plugins
+            self.plugins,
+            rest.join(" "),
         )
     }
 
