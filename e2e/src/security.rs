@@ -114,10 +114,11 @@ impl Pki {
         self.issuer.node(claims, Validity { not_after, ..validity() }).map_err(Error::other)
     }
 
-    /// A revocation list of the nodes' CA with this certificate on it.
-    pub fn revoke(&self, made: &Made) -> Result<String> {
-        let revoked = [Revoked { serial: serial(made)?, since: now() - 1 }];
-        self.issuer.revocation_list(&revoked, 1, validity()).map_err(Error::other)
+    /// A revocation list of the nodes' CA with these serial numbers on it.
+    pub fn revoke(&self, serials: &[Vec<u8>], number: u64) -> Result<String> {
+        let revoked: Vec<_> =
+            serials.iter().map(|serial| Revoked { serial: serial.clone(), since: now() - 1 }).collect();
+        self.issuer.revocation_list(&revoked, number, validity()).map_err(Error::other)
     }
 
     /// A certificate for more than its CA may give: of a CA that is confined to 10.1.0.0/16, for all of 10.0.0.0/8. Our
@@ -158,7 +159,7 @@ impl Pki {
 }
 
 /// The serial number of a node's certificate.
-fn serial(made: &Made) -> Result<Vec<u8>> {
+pub fn serial(made: &Made) -> Result<Vec<u8>> {
     let described = describe(made.chain.as_bytes()).map_err(Error::other)?;
     let Some(Described::Certificate(own)) = described.first() else {
         return Err(Error::other("no certificate"));

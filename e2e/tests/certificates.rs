@@ -1,7 +1,7 @@
 //! Certificates that are to be refused: too wide, stolen, run out, revoked; at the handshake and on live SAs.
 
 use lab::network::{hub, spoke, start_and_join};
-use lab::security::now;
+use lab::security::{now, serial};
 use lab::traffic::{Flow, Ping};
 use lab::wait::{self, PATIENCE};
 use lab::{Error, Lab, Proof, Result, Site, story};
@@ -117,7 +117,7 @@ fn a_revoked_certificate_loses_its_live_sas_at_the_hub_and_at_spokes() {
         a.agent.give(&stolen, None)?;
         sleep(2 * SECOND);
         a.wait_direct(&b)?;
-        let list = pki.revoke(&stolen)?;
+        let list = pki.revoke(&[serial(&stolen)?], 1)?;
         let others = [(&hub1, pki.node(&hub(1).manifest.claims("hub1"))?), (&b, pki.node(&claims(2))?)];
         let revoked = Instant::now();
         for (site, own) in &others {

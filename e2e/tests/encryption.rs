@@ -139,7 +139,7 @@ fn who_speaks_in_clear_is_not_heard() {
             if refused.0 >= 10 && refused.1 >= 20 {
                 Ok(())
             } else {
-                Err(Error::other(format!("{counters:?}")))
+                Err(Error::other(format!("{refused:?}")))
             }
         })?;
         sleep(SECOND);
