@@ -73,7 +73,7 @@ fn disrupted(seed: u64) {
     };
     let mut pair = Pair::with(seed, with_lanes(A), with_lanes(B));
     pair.net = Net { lost: pair.rng.random_range(0..20), ..Net::BAD };
-    let behind_nat = seed % 3 == 0;
+    let behind_nat = seed.is_multiple_of(3);
     pair.nat = behind_nat.then_some(40_000);
     pair.connect(A);
     for _ in 0..pair.rng.random_range(2..6) {
