@@ -4,7 +4,7 @@ mod pair;
 
 use dmvpn_ikev2::{Endpoint, Event, Failure};
 use packet::Path;
-use pair::{A, B, End, Net, Pair, SharedKey, Side, config};
+use pair::{A, B, Net, Pair, SharedKey, Side, config};
 use rand::RngExt;
 use std::sync::Arc;
 use std::time::Duration;
