@@ -17,9 +17,7 @@ impl Endpoint {
                     self.by_spi.remove(&spi);
                 }
                 Note::Established { restarted, began } => self.established(now, id, restarted, began),
-                Note::Ready(inbound) => {
-                    self.child_ready(now, id, inbound);
-                }
+                Note::Ready(inbound) => self.child_ready(now, id, inbound),
                 Note::Removed { path, lane, inbound } => self.child_removed(now, path, lane, inbound),
                 Note::Moved { from } => self.moved_from(now, id, from),
                 Note::Suspect => self.suspect(now, id),
@@ -92,6 +90,9 @@ impl Endpoint {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.base.told = true;
             debug_assert!(matches!(session.state, State::Established(_)));
+            if let Some(state) = self.paths.get_mut(&session.base.path) {
+                state.restarted = true;
+            }
         }
         self.end(now, id, Failure::Restarted);
     }

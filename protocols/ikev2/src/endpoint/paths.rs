@@ -17,8 +17,8 @@ pub(crate) struct PathState {
     pub sessions: Vec<Id>,
     /// Who is there, as told.
     pub up: Option<Identity>,
-    /// By which session.
-    pub by: Option<Id>,
+    /// It began anew, which is to be told.
+    pub restarted: bool,
     /// What is sent by, by lane.
     pub lanes: Vec<Option<Carrier>>,
 }
@@ -48,30 +48,30 @@ impl PathState {
 }
 
 impl Endpoint {
-    /// The peer receives by this child: send by it, unless a better session carries the lane. Is it sent by?
-    pub(super) fn child_ready(&mut self, now: Instant, id: Id, inbound: u32) -> bool {
-        let Some(session) = self.sessions.get(&id) else { return false };
+    /// The peer receives by this child: send by it, unless a better session carries the lane.
+    pub(super) fn child_ready(&mut self, now: Instant, id: Id, inbound: u32) {
+        let Some(session) = self.sessions.get(&id) else { return };
         let path = session.base.path;
-        let Some(live) = session.live() else { return false };
+        let Some(live) = session.live() else { return };
         let Some(lane) = live.kept().find(|c| c.inbound == inbound && c.sending.is_waiting()).map(|c| c.lane)
         else {
-            return false;
+            return;
         };
         let (identity, initiator) = (live.identity.clone(), session.base.initiator);
         let before = self.paths.get(&path).and_then(|p| p.lane(lane));
         if before.is_some_and(|b| b.session != id && self.is_better(b.session, id)) {
-            return false;
+            return;
         }
         let taken = self.sessions.get_mut(&id).and_then(Session::established_mut);
-        let Some((_, keys)) = taken.and_then(|e| e.take_outbound(inbound)) else { return false };
+        let Some((_, keys)) = taken.and_then(|e| e.take_outbound(inbound)) else { return };
         let carrier = Carrier { session: id, inbound, outbound: keys.spi };
         self.out.events.push_back(Event::SetOutbound { path, lane, keys });
         let state = self.paths.entry(path).or_default();
         state.set_lane(lane, Some(carrier));
-        // Also when the same peer is authenticated again: it may have begun anew, and have forgotten everything.
-        let up = state.up.as_ref() != Some(&identity) || state.by != Some(id);
+        // Also when the same peer has begun anew: it has forgotten everything.
+        let restarted = std::mem::take(&mut state.restarted);
+        let up = state.up.as_ref() != Some(&identity) || restarted;
         if up {
-            state.by = Some(id);
             state.up = Some(identity.clone());
             self.out.events.push_back(Event::Up { path, identity, initiator });
         }
@@ -79,7 +79,6 @@ impl Endpoint {
             self.spend(before);
         }
         self.settle(now, path);
-        true
     }
 
     /// Does another session on a path take precedence?
@@ -87,9 +86,9 @@ impl Endpoint {
         let (Some(other), Some(than)) = (self.sessions.get(&other), self.sessions.get(&than)) else {
             return false;
         };
-        other.live().is_some()
-            && other.live().map(|e| &e.identity) == than.live().map(|e| &e.identity)
-            && other.precedence() > than.precedence()
+        // By name: the certificate of one of them may be newer.
+        let name = |s: &Session| s.live().map(|e| e.identity.name.clone());
+        other.live().is_some() && name(other) == name(than) && other.precedence() > than.precedence()
     }
 
     /// What was sent by is not sent by again.
@@ -107,9 +106,12 @@ impl Endpoint {
         state.set_lane(lane, None);
         // Who deletes a session for another has that other one, with its first child; what else was granted on it may
         // still be under way to the peer, and is told to be ready by itself.
-        let waiting = self.candidate(path, lane, |c| c.sending.is_waiting() && c.certain);
+        let waiting = self.candidate(path, lane, |c| c.sending.is_waiting() && c.first);
         let spent = self.candidate(path, lane, |c| matches!(c.sending, Sending::Spent));
-        if !waiting.is_some_and(|(id, inbound)| self.child_ready(now, id, inbound)) {
+        if let Some((id, inbound)) = waiting {
+            self.child_ready(now, id, inbound);
+        }
+        if self.paths.get(&path).is_some_and(|p| p.lane(lane).is_none()) {
             self.out.events.push_back(Event::RemoveOutbound { path, spi: carrier.outbound });
             if let Some((id, inbound)) = spent {
                 // It was left for the one that is gone; its successor can be sent by.
@@ -171,7 +173,6 @@ impl Endpoint {
         self.with(now, id, |session, cx| {
             if let crate::session::State::Established(state) = &mut session.state {
                 state.close(&mut session.base, cx);
-                state.children.iter_mut().for_each(|c| c.sending = Sending::Spent);
                 if matches!(reason, Failure::Credentials(_)) {
                     // Whoever is not believed is not heard any more, whatever is under way.
                     for child in state.children.drain(..) {
