@@ -33,6 +33,8 @@ pub enum ToRouting {
         address: IpAddr,
         /// What it says its identity is.
         identity: Option<String>,
+        /// Who it has proven to be: then its certificate limits what it may announce.
+        proven: Option<claims::Identity>,
     },
     /// (On a hub) its registration ended.
     PeerDown {

@@ -138,7 +138,7 @@ async fn what_is_not_claimed_is_refused_until_it_is() {
     call_hub(&a);
     wait(&mut hub, told("BgpRouteRefused")).await;
     let identity = Some("a.example.com".to_owned());
-    hub.commands.send(ToRouting::PeerUp { address: ip("127.77.16.1"), identity }).unwrap();
+    hub.commands.send(ToRouting::PeerUp { address: ip("127.77.16.1"), identity, proven: None }).unwrap();
     wait(&mut hub, installs("10.1.0.0/24", "127.77.16.1")).await;
     hub.commands.send(ToRouting::PeerDown { address: ip("127.77.16.1") }).unwrap();
     wait(&mut hub, withdraws("10.1.0.0/24")).await;

@@ -1,6 +1,6 @@
 //! The loop around a speaker.
 
-use super::claims::Claims;
+use super::claims::{Claims, Who};
 use super::connection::{Connection, Happened};
 use super::{Setup, events, socket};
 use crate::clock;
@@ -170,8 +170,8 @@ impl Driver {
                 self.down_hubs.insert(address);
                 self.leave_down_hubs(now);
             }
-            ToRouting::PeerUp { address, identity } => {
-                if self.claims.peer_is(address, identity) {
+            ToRouting::PeerUp { address, identity, proven } => {
+                if self.claims.peer_is(address, Who { asserted: identity, proven }) {
                     self.speaker.review(now, &self.claims);
                 }
             }

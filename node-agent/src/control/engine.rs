@@ -137,7 +137,20 @@ impl Control {
                 self.conflicts.insert(hub, address);
                 None
             }
-            Event::PeerRegistered { address, identity, .. } => Some(ToRouting::PeerUp { address, identity }),
+            Event::PeerRegistered { address, identity, .. } => {
+                let proven = self.engine.as_ref().and_then(|e| e.identity_at(address)).cloned();
+                Some(ToRouting::PeerUp { address, identity, proven })
+            }
+            // A new certificate may let it announce more, or less.
+            Event::SessionUp { path, identity } => {
+                let addresses = self.engine.as_ref().map(|e| e.registered_at(path)).unwrap_or_default();
+                for (address, routing) in addresses.into_iter().zip(self.routing.iter().cycle()) {
+                    let (name, proven) = (Some(identity.name.clone()), Some(identity.clone()));
+                    let up = ToRouting::PeerUp { address, identity: name, proven };
+                    let _ = routing.commands.send(up);
+                }
+                None
+            }
             Event::PeerUnregistered { address, .. } => Some(ToRouting::PeerDown { address }),
             _ => None,
         };

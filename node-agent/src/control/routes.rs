@@ -26,7 +26,11 @@ impl Control {
         let identity = |address| engine.identity_of(address).map(str::to_owned);
         for peer in engine.peers().into_iter().filter(|p| p.role == Role::Registered) {
             for address in peer.addresses {
-                let _ = routing.commands.send(ToRouting::PeerUp { address, identity: identity(address) });
+                let _ = routing.commands.send(ToRouting::PeerUp {
+                    address,
+                    identity: identity(address),
+                    proven: engine.identity_at(address).cloned(),
+                });
             }
         }
         for address in hubs.into_iter().filter(|h| h.registered).filter_map(|h| h.addresses.first().copied())

@@ -23,6 +23,14 @@ impl Tunnel {
         self.proven(self.peers.get(self.peers.by_address(address)?)?)
     }
 
+    /// The tunnel addresses of the peer that is registered here by this path.
+    #[must_use]
+    pub fn registered_at(&self, path: Path) -> Vec<IpAddr> {
+        let peer = self.peers.by_path(path).and_then(|id| self.peers.get(id));
+        let registered = peer.filter(|peer| !peer.registrations.is_empty());
+        registered.map(|peer| peer.addresses.iter().copied().collect()).unwrap_or_default()
+    }
+
     /// Who a peer has proven to be, by the path that carries, or by any of its paths: all are of one identity.
     pub(crate) fn proven(&self, peer: &Peer) -> Option<&Identity> {
         let gate = self.gate.as_ref()?;
