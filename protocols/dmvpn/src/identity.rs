@@ -28,7 +28,7 @@ impl Tunnel {
     pub fn registered_at(&self, path: Path) -> Vec<IpAddr> {
         let peer = self.peers.by_path(path).and_then(|id| self.peers.get(id));
         let registered = peer.filter(|peer| !peer.registrations.is_empty());
-        registered.map(|peer| peer.addresses.iter().copied().collect()).unwrap_or_default()
+        registered.map(|peer| peer.addresses.to_vec()).unwrap_or_default()
     }
 
     /// Who a peer has proven to be, by the path that carries, or by any of its paths: all are of one identity.
