@@ -3,15 +3,18 @@
 
 use crate::messages::{SaCounters, SaLimits};
 use crate::owners::Owners;
-use crate::sa::{InboundSa, OutboundSa, SaStats, owner};
-use esp::{BadKeys, Keys, Limits, Suite};
+use crate::sa::{InboundNumbers, InboundSa, OutboundNumbers, OutboundSa, Parked, SaStats, owner};
+use esp::{BadKeys, Keys, Limits};
 use packet::Path;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// An SA to receive by.
 struct Receiving {
     path: Path,
+    /// Kept for a successor.
+    keys: Keys,
     stats: Arc<SaStats>,
 }
 
@@ -19,7 +22,16 @@ struct Receiving {
 struct Sending {
     lane: u16,
     spi: u32,
+    /// Kept for a successor.
+    keys: Keys,
     stats: Arc<SaStats>,
+}
+
+/// The SAs of a tunnel without the numbers that change with every packet.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Secrets {
+    inbound: Vec<(Path, Keys)>,
+    outbound: Vec<(Path, u16, Keys)>,
 }
 
 /// See the module.
@@ -64,27 +76,51 @@ impl Directory {
         }
         let stats = Arc::<SaStats>::default();
         let sa = InboundSa::new(path, keys, stats.clone())?;
-        self.inbound.insert(keys.spi, Receiving { path, stats });
+        self.inbound.insert(keys.spi, Receiving { path, keys: keys.clone(), stats });
         Ok((to, sa))
     }
 
-    /// Notes an SA that another process received by.
-    pub fn resume_inbound(&mut self, path: Path, spi: u32, stats: Arc<SaStats>) {
-        self.inbound.insert(spi, Receiving { path, stats });
+    /// What a successor needs before it needs the numbers.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        let outbound = self.outbound.iter().map(|((path, _), sa)| (*path, sa.lane, sa.keys.clone()));
+        Secrets {
+            inbound: self.inbound.values().map(|sa| (sa.path, sa.keys.clone())).collect(),
+            outbound: outbound.collect(),
+        }
     }
 
-    /// Notes an SA that another process sent by.
-    pub fn resume_outbound(
+    /// Makes the SAs of a predecessor that has stopped. One without its numbers is left out: better none than one that
+    /// begins anew.
+    ///
+    /// # Errors
+    /// What the keys lack.
+    pub fn inherit(
         &mut self,
-        (path, lane): (Path, u16),
-        (spi, suite): (u32, Suite),
-        stats: Arc<SaStats>,
+        secrets: Secrets,
+        (inbound, outbound): (Vec<InboundNumbers>, Vec<OutboundNumbers>),
         workers: usize,
         owners: &mut Arc<Owners>,
-    ) {
-        let to = usize::from(lane) % workers.max(1);
-        self.outbound.insert((path, to), Sending { lane, spi, stats });
-        Arc::make_mut(owners).set(path, to, spi, suite);
+    ) -> Result<Parked, BadKeys> {
+        let mut parked = Parked::default();
+        let mut by_spi: BTreeMap<u32, InboundNumbers> = inbound.into_iter().map(|n| (n.spi, n)).collect();
+        for (path, keys) in secrets.inbound {
+            let Some(numbers) = by_spi.remove(&keys.spi) else { continue };
+            let (sa, stats) = InboundSa::resume(path, &keys, numbers)?;
+            parked.park_inbound(sa);
+            self.inbound.insert(keys.spi, Receiving { path, keys, stats });
+        }
+        let mut by_path: BTreeMap<(Path, u32), OutboundNumbers> =
+            outbound.into_iter().map(|n| ((n.path, n.spi), n)).collect();
+        for (path, lane, keys) in secrets.outbound {
+            let Some(numbers) = by_path.remove(&(path, keys.spi)) else { continue };
+            let (sa, stats) = OutboundSa::resume(lane, &keys, numbers)?;
+            parked.park_outbound(sa);
+            let to = usize::from(lane) % workers.max(1);
+            Arc::make_mut(owners).set(path, to, keys.spi, keys.suite);
+            self.outbound.insert((path, to), Sending { lane, spi: keys.spi, keys, stats });
+        }
+        Ok(parked)
     }
 
     /// Forgets an SA to receive by, and says which worker has it, if there is one.
@@ -110,7 +146,7 @@ impl Directory {
         let soft = SaLimits { packets: limits.packets, octets: limits.octets };
         let stats = Arc::<SaStats>::default();
         let sa = OutboundSa::new((path, lane), keys, soft, stats.clone())?;
-        self.outbound.insert((path, to), Sending { lane, spi: keys.spi, stats });
+        self.outbound.insert((path, to), Sending { lane, spi: keys.spi, keys: keys.clone(), stats });
         Arc::make_mut(owners).set(path, to, keys.spi, keys.suite);
         Ok((to, sa))
     }
@@ -138,12 +174,16 @@ impl Directory {
 
     /// There are so many workers now: who owns which SA changes as [`crate::sa::Parked::distribute`] changes it.
     pub fn rehome(&mut self, workers: usize, owners: &mut Arc<Owners>) {
+        let to = |sa: &Sending| usize::from(sa.lane) % workers.max(1);
+        if self.outbound.iter().all(|((_, worker), sa)| *worker == to(sa)) {
+            return;
+        }
         let mut known = Owners::default();
         let mut before: Vec<_> = std::mem::take(&mut self.outbound).into_iter().collect();
         before.sort_by_key(|(_, sa)| std::cmp::Reverse(sa.lane));
         for ((path, worker), sa) in before {
             let Some(suite) = owners.suite_of(path, worker) else { continue };
-            let to = usize::from(sa.lane) % workers.max(1);
+            let to = to(&sa);
             known.set(path, to, sa.spi, suite);
             self.outbound.insert((path, to), sa);
         }
@@ -161,6 +201,7 @@ fn counters(spi: u32, outbound: bool, path: Path, owner: usize, stats: &SaStats)
 mod tests {
     use super::*;
     use crate::testing::{NO_LIMIT, keys, path};
+    use esp::Suite;
 
     const SUITE: Suite = Suite::Aes128Gcm16;
 

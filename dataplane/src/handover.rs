@@ -3,12 +3,12 @@
 //! ```text
 //!  successor                         the one that runs
 //!     │  Hello{version} ──────────────>  │
-//!     │                                  │  ends its workers: from here on nobody sends or receives,
-//!     │                                  │  and what arrives waits in the kernel's queues
-//!     │  <────────────── Offer{tunnels}  │  settings, tables, SAs with their numbers and windows, checkpoints
+//!     │  <────────────── Offer{tunnels}  │  settings, tables, keys, checkpoints; packets still pass
 //!     │  <───────────────── descriptors  │  both listeners, queues, sockets
 //!     │  Ready ───────────────────────>  │  (or it goes on as if nothing had been)
-//!     │  <─────────────────────────  Go  │  from here on it never sends again
+//!     │                                  │  ends its workers: from here on nobody sends or receives,
+//!     │                                  │  and what arrives waits in the kernel's queues
+//!     │  <──────────────── Go{numbers}   │  sequence numbers, replay windows; from here on it never sends again
 //!     │  starts its workers              │  ends
 //! ```
 //!
@@ -17,10 +17,11 @@
 //! anybody: its SAs are gone, and that is right.
 
 use crate::control::Server;
-use crate::tunnel::{Tunnel, TunnelState, Unfit};
+use crate::tunnel::{Tunnel, TunnelNumbers, TunnelState, Unfit};
 use linux_io::pass;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -51,7 +52,9 @@ enum Answer {
 struct Ready;
 
 #[derive(Serialize, Deserialize)]
-struct Go;
+struct Go {
+    numbers: Vec<TunnelNumbers>,
+}
 
 /// Why nothing was handed over.
 #[derive(Debug, thiserror::Error)]
@@ -97,11 +100,15 @@ pub fn give(server: &Server, listeners: [&UnixListener; 2], stream: &UnixStream)
         return Err(Error::Version(version));
     }
     server.hold(|tunnels| {
+        // Held still, they change no more but for the numbers of packets.
+        offer(tunnels, listeners, stream)?;
         let start = Instant::now();
         for tunnel in tunnels.iter_mut() {
             tunnel.suspend();
         }
-        match offer(tunnels, listeners, stream) {
+        let numbers = tunnels.iter().map(|tunnel| tunnel.numbers()).collect();
+        // An error says that the successor has not read all of it, and so does not begin.
+        match write(stream, &Go { numbers }) {
             Ok(()) => {
                 for tunnel in tunnels.iter_mut() {
                     tunnel.surrender();
@@ -121,14 +128,14 @@ pub fn give(server: &Server, listeners: [&UnixListener; 2], stream: &UnixStream)
     })
 }
 
-/// From the offer to `Go`. An error says that the successor did not, and will not, begin.
+/// From the offer until the successor has all of it in its place.
 fn offer(tunnels: &[&mut Tunnel], listeners: [&UnixListener; 2], stream: &UnixStream) -> Result<(), Error> {
     write(stream, &Answer::Offer(tunnels.iter().map(|tunnel| tunnel.state()).collect()))?;
     let mut descriptors: Vec<BorrowedFd<'_>> = listeners.iter().map(|listener| listener.as_fd()).collect();
     descriptors.extend(tunnels.iter().flat_map(|tunnel| tunnel.descriptors()));
     pass::send(stream, &descriptors)?;
     let Ready = read(stream)?;
-    write(stream, &Go)
+    Ok(())
 }
 
 /// What a predecessor left.
@@ -159,7 +166,6 @@ pub fn take(path: &Path) -> Result<Option<Taken>, Error> {
         Answer::Offer(tunnels) => tunnels,
         Answer::Refused(why) => return Err(Error::Refused(why)),
     };
-    let start = Instant::now();
     let count = 2 + tunnels.iter().map(TunnelState::descriptors).sum::<usize>();
     let mut descriptors = pass::receive(&stream, count)?.into_iter();
     let (listener, handover) = (listener(&mut descriptors)?, listener(&mut descriptors)?);
@@ -169,10 +175,14 @@ pub fn take(path: &Path) -> Result<Option<Taken>, Error> {
         server.adopt(state, &mut descriptors).map_err(|unfit| Error::Tunnel(name, unfit))?;
     }
     write(&stream, &Ready)?;
-    let Go = read(&stream)?;
+    let Go { numbers } = read(&stream)?;
+    let start = Instant::now();
+    let mut numbers: HashMap<String, TunnelNumbers> =
+        numbers.into_iter().map(|numbers| (numbers.name().to_owned(), numbers)).collect();
     server.hold(|tunnels| {
         for tunnel in tunnels.iter_mut() {
-            if let Err(error) = tunnel.resume() {
+            let Some(numbers) = numbers.remove(tunnel.name()) else { continue };
+            if let Err(error) = tunnel.inherit(numbers) {
                 tracing::error!(%error, "a tunnel that was taken over can't go on");
             }
         }

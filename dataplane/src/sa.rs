@@ -30,26 +30,22 @@ pub fn owner(spi: u32, workers: usize) -> usize {
 /// this is a second lock on a door that must not open.
 const JUMP: u64 = 1 << 16;
 
-/// An SA to receive by, on its way to another process.
+/// How far an SA to receive by has come, for a successor.
 #[derive(Serialize, Deserialize)]
-pub struct InboundState {
-    /// Whose packets these are.
-    pub path: Path,
-    /// Its secrets.
-    pub keys: Keys,
+pub struct InboundNumbers {
+    /// Which.
+    pub spi: u32,
     window: ReplayWindow,
     counted: [u64; 5],
 }
 
-/// An SA to send by, on its way to another process.
+/// How far an SA to send by has come, for a successor.
 #[derive(Serialize, Deserialize)]
-pub struct OutboundState {
+pub struct OutboundNumbers {
     /// Where to.
     pub path: Path,
-    /// Which lane's.
-    pub lane: u16,
-    /// Its secrets.
-    pub keys: Keys,
+    /// Which.
+    pub spi: u32,
     sequence: u64,
     soft: SaLimits,
     counted: [u64; 5],
@@ -95,8 +91,6 @@ fn add(value: &AtomicU64, n: u64) {
 /// One SA we receive by.
 pub struct InboundSa {
     spi: u32,
-    /// Kept for a successor.
-    keys: Keys,
     /// Whose packets these are, wherever they came from.
     path: Path,
     opener: Opener,
@@ -109,23 +103,21 @@ impl InboundSa {
     /// # Errors
     /// What the keys lack.
     pub fn new(path: Path, keys: &Keys, stats: Arc<SaStats>) -> Result<Self, BadKeys> {
-        Ok(Self { spi: keys.spi, keys: keys.clone(), path, opener: Opener::new(keys)?, stats })
+        Ok(Self { spi: keys.spi, path, opener: Opener::new(keys)?, stats })
     }
 
-    /// One that another process received by until now.
+    /// One that another process received by, and no longer does.
     ///
     /// # Errors
     /// What the keys lack.
-    pub fn resume(state: InboundState) -> Result<(Self, Arc<SaStats>), BadKeys> {
-        let InboundState { path, keys, window, counted } = state;
+    pub fn resume(path: Path, keys: &Keys, numbers: InboundNumbers) -> Result<(Self, Arc<SaStats>), BadKeys> {
+        let InboundNumbers { spi, window, counted } = numbers;
         let stats = SaStats::resumed(counted);
-        let opener = Opener::resume(&keys, window)?;
-        Ok((Self { spi: keys.spi, keys, path, opener, stats: stats.clone() }, stats))
+        Ok((Self { spi, path, opener: Opener::resume(keys, window)?, stats: stats.clone() }, stats))
     }
 
-    fn state(&self) -> InboundState {
-        let (keys, window) = (self.keys.clone(), self.opener.window().clone());
-        InboundState { path: self.path, keys, window, counted: self.stats.get() }
+    fn numbers(&self) -> InboundNumbers {
+        InboundNumbers { spi: self.spi, window: self.opener.window().clone(), counted: self.stats.get() }
     }
 
     /// Opens a packet in place.
@@ -159,8 +151,6 @@ impl InboundSa {
 pub struct OutboundSa {
     spi: u32,
     path: Path,
-    /// Kept for a successor.
-    keys: Keys,
     /// Its owner is worker `lane` modulo their number.
     lane: u16,
     sealer: Sealer,
@@ -179,26 +169,24 @@ impl OutboundSa {
         soft: SaLimits,
         stats: Arc<SaStats>,
     ) -> Result<Self, BadKeys> {
-        let (sealer, keys) = (Sealer::new(keys)?, keys.clone());
-        Ok(Self { spi: keys.spi, path, keys, lane, sealer, soft, stats })
+        Ok(Self { spi: keys.spi, path, lane, sealer: Sealer::new(keys)?, soft, stats })
     }
 
     /// One that another process sent by, and no longer does.
     ///
     /// # Errors
     /// What the keys lack.
-    pub fn resume(state: OutboundState) -> Result<(Self, Arc<SaStats>), BadKeys> {
-        let OutboundState { path, lane, keys, sequence, soft, counted } = state;
-        let mut sealer = Sealer::new(&keys)?;
+    pub fn resume(lane: u16, keys: &Keys, numbers: OutboundNumbers) -> Result<(Self, Arc<SaStats>), BadKeys> {
+        let OutboundNumbers { path, spi, sequence, soft, counted } = numbers;
+        let mut sealer = Sealer::new(keys)?;
         sealer.jump(sequence.saturating_add(JUMP));
         let stats = SaStats::resumed(counted);
-        Ok((Self { spi: keys.spi, path, keys, lane, sealer, soft, stats: stats.clone() }, stats))
+        Ok((Self { spi, path, lane, sealer, soft, stats: stats.clone() }, stats))
     }
 
-    fn state(&self) -> OutboundState {
-        let Self { path, lane, soft, .. } = *self;
-        let sequence = self.sealer.sequence();
-        OutboundState { path, lane, keys: self.keys.clone(), sequence, soft, counted: self.stats.get() }
+    fn numbers(&self) -> OutboundNumbers {
+        let Self { path, spi, soft, .. } = *self;
+        OutboundNumbers { path, spi, sequence: self.sealer.sequence(), soft, counted: self.stats.get() }
     }
 
     /// Lets `write` put a payload of `length` octets where it belongs, and seals it in place. Says how long it is now.
@@ -400,11 +388,11 @@ impl Parked {
         self.outbound.push(sa);
     }
 
-    /// All, for another process. They must not be used here again once that one was told to begin.
+    /// How far all have come, for a successor.
     #[must_use]
-    pub fn states(&self) -> (Vec<InboundState>, Vec<OutboundState>) {
-        let inbound = self.inbound.iter().map(InboundSa::state).collect();
-        (inbound, self.outbound.iter().map(OutboundSa::state).collect())
+    pub fn numbers(&self) -> (Vec<InboundNumbers>, Vec<OutboundNumbers>) {
+        let inbound = self.inbound.iter().map(InboundSa::numbers).collect();
+        (inbound, self.outbound.iter().map(OutboundSa::numbers).collect())
     }
 
     /// Hands all to so many workers. Where two of one path have one owner now, the lower lane's stays.
@@ -485,11 +473,12 @@ mod tests {
         let mut parked = Parked::default();
         parked.park_inbound(before);
         parked.outbound.append(&mut outbound.slots);
-        let encoded = postcard::to_stdvec(&parked.states()).unwrap();
-        let (mut inbound, mut outbound): (Vec<InboundState>, Vec<OutboundState>) =
+        let encoded = postcard::to_stdvec(&parked.numbers()).unwrap();
+        let (mut inbound, mut outbound): (Vec<InboundNumbers>, Vec<OutboundNumbers>) =
             postcard::from_bytes(&encoded).unwrap();
-        let (mut receiver, counted) = InboundSa::resume(inbound.remove(0)).unwrap();
-        let (sender, sent) = OutboundSa::resume(outbound.remove(0)).unwrap();
+        let keys = keys(0x3000, SUITE);
+        let (mut receiver, counted) = InboundSa::resume(path(1), &keys, inbound.remove(0)).unwrap();
+        let (sender, sent) = OutboundSa::resume(0, &keys, outbound.remove(0)).unwrap();
         assert_eq!((counted.get()[1], sent.get()[1]), (1, 1));
         assert_eq!(receiver.open(&mut first.clone()), Err(Counter::DropReplayed));
         let mut outbound = Outbound::default();
@@ -500,16 +489,15 @@ mod tests {
 
     #[test]
     fn an_sa_that_is_used_up_sends_nothing_more() {
-        let state = OutboundState {
+        let numbers = OutboundNumbers {
             path: path(1),
-            lane: 0,
-            keys: keys(0x4000, SUITE),
+            spi: 0x4000,
             sequence: u64::from(u32::MAX) - JUMP - 1,
             soft: NO_LIMIT,
             counted: [0; 5],
         };
         let mut outbound = Outbound::default();
-        outbound.set(OutboundSa::resume(state).unwrap().0);
+        outbound.set(OutboundSa::resume(0, &keys(0x4000, SUITE), numbers).unwrap().0);
         assert!(seal(&mut outbound).is_ok());
         assert_eq!(seal(&mut outbound), Err(NotSealed::Exhausted));
         assert_eq!(NotSealed::Exhausted.counter(), Counter::DropExhausted);

@@ -94,6 +94,8 @@ fn a_handover_under_load_loses_nothing() {
     assert!(lossless);
     assert!(longest < 50.0, "{longest} ms");
     pair.a.reconnect();
+    // Who asks the kernel whom he talks to is told of the successor.
+    assert_eq!(pair.a.agent.process(), pair.a.process());
     let Some(FromDatapath::Attached { checkpoint, settings, peers, .. }) = &pair.a.agent.attached else {
         panic!("not attached")
     };
@@ -147,4 +149,34 @@ fn without_anybody_to_take_over_from_it_starts_as_usual() {
         let mut alone = Datapath::start_with(&namespace, &["--takeover"]);
         alone.agent.ask(Request::Configure(settings(LEFT, "127.0.0.1")));
     }
+}
+
+#[test]
+fn a_hub_of_two_thousand_is_handed_over_as_well() {
+    if !is_root() {
+        return;
+    }
+    let mut pair = pair();
+    for n in 0..2000u16 {
+        let [high, low] = n.to_be_bytes();
+        let path = packet::Path::udp([198, 18, high, low].into(), 4754);
+        let spi = 0x10_0000 + u32::from(n) * 8;
+        let keys = keys(spi, Suite::Aes128Gcm16);
+        let agent = &mut pair.a.agent;
+        agent.ask(Request::SetPeer(
+            id(10 + u32::from(n)),
+            peer(&format!("10.200.{}.{low}", 100 + high), path),
+        ));
+        agent.ask(Request::AddInboundSa { path, keys: keys.clone() });
+        agent.ask(Request::SetOutboundSa { path, lane: n % 2, keys, soft: NO_LIMIT });
+    }
+    pair.a.agent.ask(Request::StoreCheckpoint(vec![7; 4 << 20]));
+    let flood = Flood::start(&pair.left, 500);
+    std::thread::sleep(Duration::from_millis(300));
+    pair.a.take_over(&pair.left);
+    let (lossless, longest) = flood.end();
+    // 20 ms when this is not the only test that runs, and not optimised.
+    assert!(lossless && longest < 100.0, "{longest} ms");
+    pair.a.reconnect();
+    assert_eq!(pair.a.agent.sas().len(), 4004);
 }

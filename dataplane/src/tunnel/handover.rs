@@ -1,10 +1,11 @@
 //! A tunnel that passes to another process: what it is, as plain data, and its descriptors in a fixed order.
 
 use super::{Error, Tunnel};
+use crate::directory::{Directory, Secrets};
 use crate::io::Sockets;
 use crate::messages::{HairpinRoute, Peer, PeerCounters, TunnelSettings};
 use crate::punt::PuntSource;
-use crate::sa::{InboundSa, InboundState, OutboundSa, OutboundState, Parked};
+use crate::sa::{InboundNumbers, OutboundNumbers, Parked};
 use esp::BadKeys;
 use linux_io::TapQueue;
 use linux_io::raw::RawSocket;
@@ -18,29 +19,30 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// All of a tunnel that is not a descriptor.
+/// All of a tunnel that is neither a descriptor nor changes with every packet. It is told while packets still pass.
 #[derive(Serialize, Deserialize)]
 pub struct TunnelState {
     name: String,
     settings: Option<TunnelSettings>,
-    peers: Vec<PeerState>,
+    peers: Vec<(PeerId, Peer)>,
     by_hub: Option<PeerId>,
     multicast: Vec<PeerId>,
     hairpin: Vec<HairpinRoute>,
     checkpoint: Option<Zeroizing<Vec<u8>>>,
-    inbound: Vec<InboundState>,
-    outbound: Vec<OutboundState>,
-    totals: BTreeMap<String, u64>,
+    secrets: Secrets,
     queues: usize,
     sockets: Vec<SocketAddresses>,
 }
 
+/// The rest, when none pass any more.
 #[derive(Serialize, Deserialize)]
-struct PeerState {
-    id: PeerId,
-    peer: Peer,
-    counters: PeerCounters,
-    path_mtu: u64,
+pub struct TunnelNumbers {
+    name: String,
+    inbound: Vec<InboundNumbers>,
+    outbound: Vec<OutboundNumbers>,
+    /// Counters, and what is known of the path's MTU.
+    peers: Vec<(PeerId, PeerCounters, u64)>,
+    totals: BTreeMap<String, u64>,
 }
 
 /// What one worker's sockets are bound to.
@@ -60,13 +62,16 @@ pub enum Unfit {
     /// No SA can be made of the keys.
     #[error("{0}")]
     Keys(#[from] BadKeys),
+    /// It was taken over, and can't go on.
+    #[error("{0}")]
+    Tunnel(#[from] Error),
     /// Fewer descriptors than the tunnel has.
     #[error("a descriptor is missing")]
     Missing,
 }
 
 impl TunnelState {
-    /// Its name.
+    /// Whose.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -98,39 +103,40 @@ impl Tunnel {
     pub fn surrender(&mut self) {
         self.workers.clear();
         self.parked = Parked::default();
+        self.directory = Directory::default();
         self.settings = None;
         self.checkpoint = None;
     }
 
-    /// What a successor needs to know; to be asked when suspended.
+    /// What a successor can know before the workers end.
     #[must_use]
     pub fn state(&self) -> TunnelState {
-        let (inbound, outbound) = self.parked.states();
         let addresses = |sockets: &Arc<Sockets>| SocketAddresses {
             udp: sockets.udp.iter().map(|(at, _)| *at).collect(),
             raw: sockets.raw.iter().map(|(at, _)| *at).collect(),
             ike: sockets.ike.iter().map(|(at, _)| *at).collect(),
         };
-        let peers = self.tables.peers.iter().map(|row| PeerState {
-            id: row.id,
-            peer: row.peer.clone(),
-            counters: row.counters(),
-            path_mtu: row.path_mtu.state(),
-        });
         TunnelState {
             name: self.name.clone(),
             settings: self.settings.clone(),
-            peers: peers.collect(),
+            peers: self.peers(),
             by_hub: self.tables.by_hub,
             multicast: self.tables.multicast.to_vec(),
             hairpin: self.tables.hairpin_routes(),
             checkpoint: self.checkpoint.clone(),
-            inbound,
-            outbound,
-            totals: self.counters().0,
+            secrets: self.directory.secrets(),
             queues: self.taps.len(),
             sockets: self.sockets.iter().map(addresses).collect(),
         }
+    }
+
+    /// What a successor must know when the workers have ended, and may not know before.
+    #[must_use]
+    pub fn numbers(&self) -> TunnelNumbers {
+        let (inbound, outbound) = self.parked.numbers();
+        let peers = self.tables.peers.iter().map(|row| (row.id, row.counters(), row.path_mtu.state()));
+        let (name, totals) = (self.name.clone(), self.counters().0);
+        TunnelNumbers { name, inbound, outbound, peers: peers.collect(), totals }
     }
 
     /// Its descriptors: the queues, then each worker's sockets.
@@ -145,7 +151,7 @@ impl Tunnel {
         all
     }
 
-    /// A tunnel that another process had, with its `descriptors`. It does nothing before [`Self::resume`].
+    /// A tunnel that another process still has, with its `descriptors`. It does nothing before [`Self::inherit`].
     ///
     /// # Errors
     /// [`Unfit`].
@@ -174,41 +180,50 @@ impl Tunnel {
             }
             tunnel.sockets.push(Arc::new(sockets));
         }
-        let workers = tunnel.sockets.len().max(1);
         if let Some(settings) = &state.settings {
             tunnel.tables.configure(settings);
         }
-        for PeerState { id, peer, counters, path_mtu } in state.peers {
+        let workers = tunnel.sockets.len().max(1);
+        for (id, peer) in state.peers {
             tunnel.tables.set_peer(id, peer, workers);
-            if let Some(row) = tunnel.tables.peer(id) {
-                row.path_mtu.resume(path_mtu);
-                if let Some(stats) = row.stats.first() {
-                    stats.sent(counters.packets_sent, counters.bytes_sent);
-                    stats.received(counters.packets_received, counters.bytes_received);
-                }
-            }
         }
         tunnel.tables.by_hub = state.by_hub;
         tunnel.tables.multicast = state.multicast.into();
         tunnel.tables.set_hairpin(&state.hairpin);
-        for state in state.inbound {
-            let (path, spi) = (state.path, state.keys.spi);
-            let (sa, stats) = InboundSa::resume(state)?;
-            tunnel.directory.resume_inbound(path, spi, stats);
-            tunnel.parked.park_inbound(sa);
-        }
-        for state in state.outbound {
-            let (way, sealed) = ((state.path, state.lane), (state.keys.spi, state.keys.suite));
-            let (sa, stats) = OutboundSa::resume(state)?;
-            let owners = &mut tunnel.tables.outbound;
-            tunnel.directory.resume_outbound(way, sealed, stats, workers, owners);
-            tunnel.parked.park_outbound(sa);
-        }
-        tunnel.own_stats.resume(&state.totals);
+        tunnel.inherited = state.secrets;
         tunnel.checkpoint = state.checkpoint;
         tunnel.settings = state.settings;
         tunnel.changed = true;
         Ok(tunnel)
+    }
+
+    /// The other process has stopped, and so far it came: goes on from there.
+    ///
+    /// # Errors
+    /// [`Unfit`], or what the kernel says.
+    pub fn inherit(&mut self, numbers: TunnelNumbers) -> Result<(), Unfit> {
+        let secrets = std::mem::take(&mut self.inherited);
+        let (workers, owners) = (self.sockets.len(), &mut self.tables.outbound);
+        let numbers_of_sas = (numbers.inbound, numbers.outbound);
+        self.parked = self.directory.inherit(secrets, numbers_of_sas, workers, owners)?;
+        for (id, counters, path_mtu) in numbers.peers {
+            let Some(row) = self.tables.peer(id) else { continue };
+            row.path_mtu.resume(path_mtu);
+            if let Some(stats) = row.stats.first() {
+                stats.sent(counters.packets_sent, counters.bytes_sent);
+                stats.received(counters.packets_received, counters.bytes_received);
+            }
+        }
+        self.own_stats.resume(&numbers.totals);
+        Ok(self.resume()?)
+    }
+}
+
+impl TunnelNumbers {
+    /// Whose.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 

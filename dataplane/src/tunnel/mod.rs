@@ -4,9 +4,9 @@
 mod handover;
 mod sas;
 
-pub use handover::{TunnelState, Unfit};
+pub use handover::{TunnelNumbers, TunnelState, Unfit};
 
-use crate::directory::{Directory, Refused};
+use crate::directory::{Directory, Refused, Secrets};
 use crate::exchange;
 use crate::io::Sockets;
 use crate::mailbox::Order;
@@ -14,7 +14,7 @@ use crate::messages::{HairpinRoute, Peer, PeerCounters, TunnelSettings};
 use crate::punt::PuntSource;
 use crate::sa::Parked;
 use crate::stats::{Counter, WorkerStats};
-use crate::tables::{Published, Tables};
+use crate::tables::{PeerRow, Published, Tables};
 use crate::transmit::Outer;
 use crate::worker::{Handle, Parts};
 use linux_io::link::{self, LinkSettings};
@@ -87,6 +87,8 @@ pub struct Tunnel {
     directory: Directory,
     /// SAs that have no worker now.
     parked: Parked,
+    /// Those of a predecessor that has not stopped yet.
+    inherited: Secrets,
     /// The workers that have orders which they were not woken for yet.
     posted: BTreeSet<usize>,
     // Workers stand before what they use, so that they end first.
@@ -112,11 +114,18 @@ impl Tunnel {
             own_stats: WorkerStats::default(),
             directory: Directory::default(),
             parked: Parked::default(),
+            inherited: Secrets::default(),
             posted: BTreeSet::new(),
             workers: Vec::new(),
             taps: Vec::new(),
             sockets: Vec::new(),
         }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// What it was last configured with.
@@ -218,7 +227,9 @@ impl Tunnel {
     fn start(&mut self) -> Result<(), Error> {
         let Some(settings) = &self.settings else { return Err(Error::NotConfigured) };
         let workers = usize::from(settings.workers);
-        for (id, peer) in self.peers() {
+        let other_number = |row: &&PeerRow| row.stats.len() != workers;
+        let changed = self.tables.peers.iter().filter(other_number).map(|row| (row.id, row.peer.clone()));
+        for (id, peer) in changed.collect::<Vec<_>>() {
             self.tables.set_peer(id, peer, workers);
         }
         self.directory.rehome(workers, &mut self.tables.outbound);

@@ -131,6 +131,11 @@ impl Datapath {
         assert!(before.wait().unwrap().success());
     }
 
+    /// Its number.
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Where it listens for its successor.
     pub fn handover_socket(&self) -> PathBuf {
         self.socket.with_extension("handover")
@@ -191,6 +196,12 @@ impl Agent {
             Self { stream, incoming: Incoming::default(), number: 0, events: Vec::new(), attached: None };
         agent.ask(Request::Attach { version: PROTOCOL_VERSION, tunnel: "dmvpn0".to_owned() });
         agent
+    }
+
+    /// Who is at the other end.
+    pub fn process(&self) -> u32 {
+        let peer = rustix::net::sockopt::socket_peercred(&self.stream).unwrap();
+        peer.pid.as_raw_nonzero().get().cast_unsigned()
     }
 
     /// Sends a request and waits for its answer, which must be good.

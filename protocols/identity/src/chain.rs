@@ -138,9 +138,7 @@ impl Trust {
         let Some(issuer) = issuer else { return Ok(()) };
         let mut current = false;
         for crl in self.crls.iter().filter(|crl| crl.issuer == issuer.subject) {
-            if !may_sign_lists(issuer)
-                || !self.is_signed(crl.fingerprint, issuer, || crl.signed_by(&issuer.key))
-            {
+            if !may_sign_lists(issuer) || !self.is_signed(&crl.der, issuer, || crl.signed_by(&issuer.key)) {
                 continue; // Of another CA of this name.
             }
             if let Some(revocation) = crl.revocation(&certificate.serial) {
@@ -157,15 +155,15 @@ impl Trust {
         Ok(())
     }
 
-    /// Did `issuer` sign what has this fingerprint? Good signatures are remembered.
+    /// Did `issuer` sign this? Good signatures are remembered.
     fn is_signed(
         &self,
-        fingerprint: [u8; 32],
+        signed: &[u8],
         issuer: &Certificate,
         verify: impl FnOnce() -> Result<(), CertificateError>,
     ) -> bool {
         let key = issuer.key.to_der().unwrap_or_default();
-        let name = sha256(&[&fingerprint, &key]);
+        let name = sha256(&[&sha256(&[&key]), signed]);
         if self.remembered().contains(&name) {
             return true;
         }
@@ -244,7 +242,7 @@ impl<'a> Search<'a> {
             return Err(refused("too many certificates of the same name were sent"));
         }
         let mut reason = None;
-        let good = self.trust.is_signed(of.fingerprint(), issuer, || {
+        let good = self.trust.is_signed(&of.der, issuer, || {
             Scheme::from_identifier(&of.algorithm)
                 .and_then(|scheme| scheme.verify(&issuer.key, of.signed(), &of.signature))
                 .inspect_err(|error| reason = Some(error.0.clone()))

@@ -2,7 +2,7 @@
 
 mod build;
 mod control;
-pub(crate) mod orders;
+mod orders;
 mod traffic;
 mod view;
 mod walk;

@@ -3,7 +3,6 @@
 
 const ENCRYPTED: bool = true;
 
-mod certificates;
 #[path = "../behaviour/common.rs"]
 mod common;
 mod sessions;
