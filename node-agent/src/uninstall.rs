@@ -31,6 +31,7 @@ pub async fn run(run_dir: &Path, state_dir: &Path) -> Vec<String> {
     for name in ["agent.sock", "agent.lock", "datapath.sock", "datapath.log"] {
         note(&mut left, name, gone(fs::remove_file(run_dir.join(name))));
     }
+    note(&mut left, "exported keys", gone(fs::remove_dir_all(run_dir.join("keys"))));
     note(&mut left, "run directory", gone(fs::remove_dir(run_dir)));
     // While something is left, the state directory says what.
     if left.is_empty() {

@@ -40,7 +40,11 @@ impl Control {
             self.executor.push(step);
         }
         match &mut self.engine {
-            Some(engine) if lost => engine.datapath_lost(now()),
+            Some(engine) if lost => {
+                engine.datapath_lost(now());
+                // Its sessions are made by an endpoint that knows no time yet.
+                self.due.wall_clock = now();
+            }
             _ => self.ask_for_sas(),
         }
         self.follow_captures();
