@@ -200,7 +200,7 @@ impl TunnelConfig {
             (
                 config.engine.identity.clone(),
                 config.engine.addresses.clone(),
-                config.engine.udp_port,
+                (config.engine.udp_port, config.settings.ike_port),
                 config.engine.hub,
                 // The datapath makes no tunnel weaker while it lives.
                 config.protection.is_some(),

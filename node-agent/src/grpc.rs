@@ -122,13 +122,19 @@ impl Agent for Api {
 
     async fn path(&self, request: Request<PathRequest>) -> Result<Response<PathReply>, Status> {
         let destination = parse::<IpAddr>("destination", &request.get_ref().destination)?;
-        if !request.get_ref().source.is_empty() {
-            parse::<IpAddr>("source", &request.get_ref().source)?;
-        }
+        let source = match request.get_ref().source.as_str() {
+            "" => None,
+            source => Some(parse::<IpAddr>("source", source)?),
+        };
         let mut best = None;
         for tunnel in self.tunnels("")? {
             let Some(view) = tunnel.explain(destination).await else { continue };
-            let reply = status::path(tunnel.interface(), &view);
+            let mut reply = status::path(tunnel.interface(), &view);
+            if let Some(source) = source
+                && let Some(way) = tunnel.explain(source).await
+            {
+                status::path_from(&mut reply, &way);
+            }
             // The tunnel that carries it knows more than one that says "not mine".
             if best.is_none() || ["shortcut", "hub", "local"].contains(&reply.kind.as_str()) {
                 best = Some(reply);

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod bgp;
 pub mod clock;
+pub mod conditions;
 pub mod config;
 pub mod control;
 pub mod datapath;

@@ -151,6 +151,12 @@ struct Suite {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Direction {
+    interface: String,
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Rekey {
     interface: String,
     of: &'static str,
@@ -180,6 +186,9 @@ struct Families {
     sessions: Family<Interface, Gauge>,
     handshakes: Family<Outcome, Counter>,
     rekeys: Family<Rekey, Counter>,
+    ike_messages: Family<Direction, Counter>,
+    ike_drops: Family<Drop, Counter>,
+    held_drops: Family<Drop, Counter>,
     sas: Family<Suite, Gauge>,
     certificate_expiry: Family<Interface, Gauge>,
     bytes_sent: Family<Interface, Counter>,
@@ -296,8 +305,31 @@ impl Families {
         count("up", "", handshakes.up);
         handshakes.failed.iter().for_each(|(reason, n)| count("failed", reason, *n));
         handshakes.ended.iter().for_each(|(reason, n)| count("ended", reason, *n));
-        for (of, n) in [("ike", handshakes.rekeyed_ike), ("child", handshakes.rekeyed_child)] {
-            self.rekeys.get_or_create(&Rekey { interface: interface(), of }).inc_by(n);
+        if let Some(ike) = &snapshot.ike {
+            for (of, n) in [("ike", ike.rekeyed_ike), ("child", ike.rekeyed_child)] {
+                self.rekeys.get_or_create(&Rekey { interface: interface(), of }).inc_by(n);
+            }
+            for (direction, n) in
+                [("received", ike.received), ("sent", ike.sent), ("sent_again", ike.retransmitted)]
+            {
+                self.ike_messages.get_or_create(&Direction { interface: interface(), direction }).inc_by(n);
+            }
+            let cookies = ("cookie_asked_for", &ike.cookies);
+            for (reason, n) in ike.dropped.iter().map(|(reason, n)| (*reason, n)).chain([cookies]) {
+                self.ike_drops
+                    .get_or_create(&Drop { interface: interface(), reason: reason.to_owned() })
+                    .inc_by(*n);
+            }
+        }
+        let dmvpn::GateDrops { no_room, failed, probes, no_session } = snapshot.gate;
+        for (reason, n) in [
+            ("no_room", no_room),
+            ("handshake_failed", failed),
+            ("probe", probes),
+            ("session_ended", no_session),
+        ] {
+            let labels = Drop { interface: interface(), reason: reason.to_owned() };
+            self.held_drops.get_or_create(&labels).inc_by(n);
         }
         for child in snapshot.sessions.iter().flat_map(|session| &session.children) {
             let labels = Suite { interface: interface(), suite: child.suite.name() };
@@ -318,6 +350,13 @@ impl Families {
             self.handshakes,
         );
         registry.register("rekeys", "SAs that were replaced", self.rekeys);
+        registry.register("ike_messages", "IKE messages by direction", self.ike_messages);
+        registry.register("ike_drops", "IKE messages dropped, by reason", self.ike_drops);
+        registry.register(
+            "held_drops",
+            "NHRP messages and probes that waited for a session in vain, or came after its end",
+            self.held_drops,
+        );
         registry.register(
             "certificate_expiry_timestamp_seconds",
             "When our certificates run out",

@@ -1,6 +1,7 @@
 //! A tunnel's snapshot in the words of the API. Pure.
 
 use crate::clock::millis_since;
+use crate::conditions;
 use crate::control::Snapshot;
 use crate::routing::Origin;
 use crate::security::Proof;
@@ -59,6 +60,7 @@ pub fn tunnel(snapshot: &Snapshot) -> agent::Tunnel {
             .is_some_and(|p| p.proof == Proof::Certificates),
         sessions: count(sessions::up(snapshot).count()),
         warnings: sessions::warnings(snapshot),
+        conditions: conditions::of(snapshot),
     }
 }
 
@@ -104,6 +106,31 @@ pub fn shortcuts(snapshot: &Snapshot) -> Vec<agent::Shortcut> {
     let is_current =
         |s: &&ShortcutView| !matches!(s.state, ShortcutState::Resting { until, .. } if until <= snapshot.now);
     snapshot.shortcuts.iter().filter(is_current).map(|shortcut| self::shortcut(snapshot, shortcut)).collect()
+}
+
+/// What the way to a packet's source adds to an explanation: it may start behind this node, or come by the overlay, and
+/// then this node is only one on its way.
+pub fn path_from(reply: &mut agent::PathReply, source: &PathView) {
+    let from = source.destination;
+    let (who, path) = match &source.way {
+        Way::Local | Way::OffOverlay => return,
+        Way::Unreachable { reason } => {
+            reply.explanation.push(format!(
+                "packets from {from} don't start here, and answers to it have no way: {reason}"
+            ));
+            return;
+        }
+        Way::Direct { identity, path, .. } => (identity.clone().unwrap_or_else(|| path.to_string()), path),
+        Way::ByHub { hub, path, .. } => (format!("hub {hub}"), path),
+    };
+    reply.explanation.push(format!(
+        "packets from {from} don't start here, but by {who} ({path}): ask there for their whole way; this is the way on from here"
+    ));
+    if ["shortcut", "hub"].contains(&reply.kind.as_str()) && reply.path == path.to_string() {
+        reply
+            .explanation
+            .push(format!("it would go back to where it came from, which is never done: {who} has the way"));
+    }
 }
 
 /// An explanation as `path` shows it.

@@ -16,10 +16,6 @@ const MEMORY: Duration = Duration::from_secs(600);
 pub struct Handshakes {
     /// Sessions that came up.
     pub up: u64,
-    /// IKE SAs that were replaced.
-    pub rekeyed_ike: u64,
-    /// Child SAs that were replaced.
-    pub rekeyed_child: u64,
     /// Sessions that ended, by reason in a word.
     pub ended: BTreeMap<&'static str, u64>,
     /// Handshakes that came to nothing, by reason in a word.

@@ -153,6 +153,8 @@ impl Control {
             cache: self.engine.as_ref().map(Tunnel::cache).unwrap_or_default(),
             nhrp: self.engine.as_ref().map(|e| e.nhrp_counters().clone()).unwrap_or_default(),
             sessions: self.sessions(),
+            ike: self.engine.as_ref().and_then(Tunnel::ike_counters).cloned(),
+            gate: self.engine.as_ref().map(Tunnel::gate_drops).unwrap_or_default(),
             sas: self.sas.clone(),
             handshakes: self.handshakes.clone(),
             key_folder: self.keylog.as_ref().map(|log| log.folder().to_owned()),

@@ -38,6 +38,10 @@ pub struct Snapshot {
     pub nhrp: dmvpn::NhrpCounters,
     /// IKE sessions.
     pub sessions: Vec<ikev2::SessionView>,
+    /// What IKE has done; `None`: the tunnel is not encrypted.
+    pub ike: Option<ikev2::Counters>,
+    /// Messages that were held back, and not sent after all.
+    pub gate: dmvpn::GateDrops,
     /// What each SA has done: by whether we send by it, and its SPI.
     pub sas: BTreeMap<(bool, u32), SaCounters>,
     /// Sessions that failed or ended lately.
@@ -98,6 +102,8 @@ spec:
         cache: Vec::new(),
         nhrp: Default::default(),
         sessions: Vec::new(),
+        ike: None,
+        gate: Default::default(),
         sas: BTreeMap::new(),
         handshakes: Handshakes::default(),
         key_folder: None,

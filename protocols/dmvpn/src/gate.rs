@@ -153,6 +153,11 @@ impl Gate {
 
     // ---- getters
 
+    /// What IKE has done.
+    pub(crate) const fn counters(&self) -> &ikev2::Counters {
+        self.endpoint.counters()
+    }
+
     /// May messages pass by this path?
     pub(crate) fn is_open(&self, path: Path) -> bool {
         self.open.contains_key(&path)

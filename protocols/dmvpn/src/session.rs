@@ -35,6 +35,12 @@ impl Tunnel {
         self.settle(now);
     }
 
+    /// What IKE has sent, received, dropped and replaced; `None`: the tunnel is not encrypted.
+    #[must_use]
+    pub fn ike_counters(&self) -> Option<&ikev2::Counters> {
+        self.gate.as_ref().map(|gate| gate.counters())
+    }
+
     /// What the gate of an encrypted tunnel did not let pass, by reason; since the process started.
     #[must_use]
     pub fn gate_drops(&self) -> crate::GateDrops {

@@ -119,6 +119,24 @@ pub struct Tunnel {
     /// What should be changed about its security (a weak key, keys that are exported).
     #[prost(string, repeated, tag = "29")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The conditions of the Kubernetes API: Ready, HubsReachable, Encrypted, IdentityUnverified, AddressConflict.
+    #[prost(message, repeated, tag = "30")]
+    pub conditions: ::prost::alloc::vec::Vec<Condition>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Condition {
+    #[prost(string, tag = "1")]
+    pub r#type: ::prost::alloc::string::String,
+    /// "True", "False", "Unknown".
+    #[prost(string, tag = "2")]
+    pub status: ::prost::alloc::string::String,
+    /// CamelCase, stable.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// The cause, and the next step.
+    #[prost(string, tag = "4")]
+    pub message: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
