@@ -138,7 +138,9 @@ impl Trust {
         let Some(issuer) = issuer else { return Ok(()) };
         let mut current = false;
         for crl in self.crls.iter().filter(|crl| crl.issuer == issuer.subject) {
-            if !may_sign_lists(issuer) || !self.is_signed(&crl.der, issuer, || crl.signed_by(&issuer.key)) {
+            if !may_sign_lists(issuer)
+                || !self.is_signed(crl.fingerprint, issuer, || crl.signed_by(&issuer.key))
+            {
                 continue; // Of another CA of this name.
             }
             if let Some(revocation) = crl.revocation(&certificate.serial) {
@@ -155,15 +157,15 @@ impl Trust {
         Ok(())
     }
 
-    /// Did `issuer` sign this? Good signatures are remembered.
+    /// Did `issuer` sign what has this fingerprint? Good signatures are remembered.
     fn is_signed(
         &self,
-        signed: &[u8],
+        fingerprint: [u8; 32],
         issuer: &Certificate,
         verify: impl FnOnce() -> Result<(), CertificateError>,
     ) -> bool {
         let key = issuer.key.to_der().unwrap_or_default();
-        let name = sha256(&[&sha256(&[&key]), signed]);
+        let name = sha256(&[&fingerprint, &key]);
         if self.remembered().contains(&name) {
             return true;
         }
@@ -242,7 +244,7 @@ impl<'a> Search<'a> {
             return Err(refused("too many certificates of the same name were sent"));
         }
         let mut reason = None;
-        let good = self.trust.is_signed(&of.der, issuer, || {
+        let good = self.trust.is_signed(of.fingerprint(), issuer, || {
             Scheme::from_identifier(&of.algorithm)
                 .and_then(|scheme| scheme.verify(&issuer.key, of.signed(), &of.signature))
                 .inspect_err(|error| reason = Some(error.0.clone()))

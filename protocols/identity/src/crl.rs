@@ -1,7 +1,7 @@
 //! Revocation lists (RFC 5280 §5): full lists by the CA itself. Delta lists, indirect ones and those of a part of the
 //! certificates are refused when they are read, so that nobody believes to be protected by one.
 
-use crate::certificate::{serial, signed_part};
+use crate::certificate::{serial, sha256, signed_part};
 use crate::signature::Scheme;
 use crate::{refused, text};
 use const_oid::AssociatedOid as _;
@@ -26,7 +26,9 @@ pub(crate) struct Crl {
     pub(crate) next_update: Option<u64>,
     /// By serial number: when, and why.
     revoked: BTreeMap<Vec<u8>, (u64, Option<CrlReason>)>,
-    pub(crate) der: Vec<u8>,
+    /// SHA-256 of the whole list, which may be long.
+    pub(crate) fingerprint: [u8; 32],
+    der: Vec<u8>,
     signed: std::ops::Range<usize>,
     algorithm: AlgorithmIdentifierOwned,
     signature: Vec<u8>,
@@ -74,6 +76,7 @@ impl Crl {
             next_update: list.next_update.map(|t| t.to_unix_duration().as_secs()),
             issuer: list.issuer,
             revoked,
+            fingerprint: sha256(&[octets]),
             der: octets.to_vec(),
             algorithm: read.signature_algorithm,
             signature: read.signature.as_bytes().map(<[u8]>::to_vec).unwrap_or_default(),

@@ -29,6 +29,7 @@ pub use flow::{FlowId, Report};
 pub use link::Link;
 pub use nat::NatKind;
 pub use net::Net;
+pub use net::orders::EPOCH;
 pub use plan::PORT;
 pub use station::StationId;
 pub use underlay::NatId;

@@ -2,7 +2,7 @@
 
 mod build;
 mod control;
-mod orders;
+pub(crate) mod orders;
 mod traffic;
 mod view;
 mod walk;

@@ -19,8 +19,10 @@ pub(crate) struct Sas {
 
 struct Outbound {
     spi: u32,
-    sent: u64,
-    soft: u64,
+    /// Packets and octets.
+    sent: (u64, u64),
+    soft: (u64, u64),
+    told: bool,
 }
 
 impl Sas {
@@ -33,7 +35,7 @@ impl Sas {
     }
 
     pub(crate) fn set_outbound(&mut self, path: Path, keys: &Keys, soft: (u64, u64)) {
-        self.outbound.insert(path, Outbound { spi: keys.spi, sent: 0, soft: soft.0 });
+        self.outbound.insert(path, Outbound { spi: keys.spi, sent: (0, 0), soft, told: false });
     }
 
     pub(crate) fn remove_outbound(&mut self, path: Path, spi: u32) {
@@ -43,10 +45,12 @@ impl Sas {
     }
 
     /// The SPI to send with, and what control is told.
-    pub(crate) fn seal(&mut self, path: Path) -> Option<(u32, Option<Input>)> {
+    pub(crate) fn seal(&mut self, path: Path, octets: usize) -> Option<(u32, Option<Input>)> {
         let sa = self.outbound.get_mut(&path)?;
-        sa.sent += 1;
-        let tell = (sa.sent == sa.soft).then_some(Input::SaLimit { path, spi: sa.spi });
+        sa.sent = (sa.sent.0 + 1, sa.sent.1 + octets as u64);
+        let worn = sa.sent.0 >= sa.soft.0 || sa.sent.1 >= sa.soft.1;
+        let tell =
+            (worn && !std::mem::replace(&mut sa.told, worn)).then_some(Input::SaLimit { path, spi: sa.spi });
         Some((sa.spi, tell))
     }
 

@@ -227,6 +227,17 @@ fn a_root_that_is_trusted_no_longer_ends_sessions() {
 }
 
 #[test]
+fn a_shorter_way_to_another_root_changes_nothing() {
+    let pki = pki();
+    let (a, b) = (pki.node("a"), pki.node("b"));
+    let identity = meet(&a, &b, NOW).unwrap();
+    let made = pki.ca.node(&claims("a"), VALID).unwrap();
+    let ca = pki.ca.chain_pem();
+    let a = Certificates::new(made.chain.as_bytes(), made.key.as_bytes(), ca.as_bytes(), b"").unwrap();
+    assert_eq!(a.still_holds(NOW, &identity), Ok(()));
+}
+
+#[test]
 fn keys_and_certificates_do_not_replace_each_other() {
     let pki = pki();
     let psk = SharedKey::new("b.hq.example.com", b"secret".to_vec()).unwrap();

@@ -90,6 +90,9 @@ impl Endpoint {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.base.told = true;
             debug_assert!(matches!(session.state, State::Established(_)));
+            if let Some(state) = self.paths.get_mut(&session.base.path) {
+                state.restarted = true;
+            }
         }
         self.end(now, id, Failure::Restarted);
     }

@@ -17,8 +17,8 @@ pub(crate) struct PathState {
     pub sessions: Vec<Id>,
     /// Who is there, as told.
     pub up: Option<Identity>,
-    /// By which session.
-    pub by: Option<Id>,
+    /// It began anew, which is to be told.
+    pub restarted: bool,
     /// What is sent by, by lane.
     pub lanes: Vec<Option<Carrier>>,
 }
@@ -68,10 +68,10 @@ impl Endpoint {
         self.out.events.push_back(Event::SetOutbound { path, lane, keys });
         let state = self.paths.entry(path).or_default();
         state.set_lane(lane, Some(carrier));
-        // Also when the same peer is authenticated again: it may have begun anew, and have forgotten everything.
-        let up = state.up.as_ref() != Some(&identity) || state.by != Some(id);
+        // Also when the same peer has begun anew: it has forgotten everything.
+        let restarted = std::mem::take(&mut state.restarted);
+        let up = state.up.as_ref() != Some(&identity) || restarted;
         if up {
-            state.by = Some(id);
             state.up = Some(identity.clone());
             self.out.events.push_back(Event::Up { path, identity, initiator });
         }
@@ -86,9 +86,9 @@ impl Endpoint {
         let (Some(other), Some(than)) = (self.sessions.get(&other), self.sessions.get(&than)) else {
             return false;
         };
-        other.live().is_some()
-            && other.live().map(|e| &e.identity) == than.live().map(|e| &e.identity)
-            && other.precedence() > than.precedence()
+        // By name: the certificate of one of them may be newer.
+        let name = |s: &Session| s.live().map(|e| e.identity.name.clone());
+        other.live().is_some() && name(other) == name(than) && other.precedence() > than.precedence()
     }
 
     /// What was sent by is not sent by again.

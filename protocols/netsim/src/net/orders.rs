@@ -10,6 +10,9 @@ use packet::Instant;
 use rand::RngExt;
 use std::net::IpAddr;
 
+/// What time of day it is, seconds since 1970.
+pub const EPOCH: u64 = 1_800_000_000;
+
 impl Net {
     /// Sets, changes or removes a route of a station's kernel.
     pub fn set_route(&mut self, id: StationId, prefix: IpNet, target: Option<RouteTarget>) {
@@ -45,6 +48,7 @@ impl Net {
         };
         let differs = station.reconcile(tunnel.standing());
         station.steps.extend(differs.into_iter().map(Step::Do));
+        tunnel.handle_input(now, Input::WallClock(EPOCH));
         for (prefix, target) in station.kernel.routes() {
             tunnel.handle_input(now, Input::Route { prefix, target: Some(target) });
         }
@@ -64,6 +68,7 @@ impl Net {
         station.powered = true;
         station.booted = true;
         let mut tunnel = engine(station, seed, now);
+        tunnel.handle_input(now, Input::WallClock(EPOCH));
         for (prefix, target) in station.kernel.routes() {
             tunnel.handle_input(now, Input::Route { prefix, target: Some(target) });
         }

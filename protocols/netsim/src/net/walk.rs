@@ -157,7 +157,7 @@ impl Net {
         let mut shape = Shape::Clear;
         let datapath = &mut self.station_mut(id).datapath;
         if let Some(sas) = &mut datapath.sas {
-            match sas.seal(path) {
+            match sas.seal(path, packet.bytes.len()) {
                 Some((spi, limit)) => (shape, tell) = (Shape::Esp(spi), limit),
                 None => return datapath.drop("no_sa"),
             }

@@ -3,6 +3,7 @@
 
 const ENCRYPTED: bool = true;
 
+mod certificates;
 #[path = "../behaviour/common.rs"]
 mod common;
 mod sessions;

@@ -149,3 +149,79 @@ fn another_identity_at_a_peers_address_is_no_direct_path() {
     let unregistered = net.told(hub, Instant::ZERO, |e| matches!(e, Event::PeerUnregistered { .. }));
     assert!(failed > 0 || unregistered, "{:#?} {:#?}", net.events(a), net.events(hub));
 }
+
+fn with_lifetimes(seed: u64, phase: Phase, change: impl Fn(&mut ikev2::config::Lifetimes)) -> Triangle {
+    let mut triangle = Triangle::unregistered(network(seed, phase));
+    for id in [triangle.hub, triangle.a, triangle.b] {
+        triangle.net.configure(id, |c| {
+            if let Some(security) = &mut c.security {
+                change(&mut security.ike.lifetimes);
+            }
+        });
+    }
+    triangle.register();
+    triangle.form_shortcut();
+    triangle
+}
+
+/// Child SAs live five seconds and IKE SAs twenty: some sixty rekeyings of each child and fifteen of each IKE SA, many of
+/// them begun by both ends.
+#[test]
+fn rekeying_loses_nothing() {
+    for phase in BOTH {
+        let Triangle { mut net, hub, a, b } =
+            with_lifetimes(8, phase, |l| (l.child, l.ike) = (secs(5), secs(20)));
+        let flows = [net.flow(a, b, 200), net.flow(b, a, 200), net.flow(a, hub, 200), net.flow(hub, b, 200)];
+        net.run_for(secs(300));
+        for flow in flows {
+            let report = net.finish(flow);
+            whole(&report);
+            assert_eq!(report.way_by_way(), [Vec::new()], "{phase:?}");
+        }
+        sane(&mut net, &[hub, a, b]);
+    }
+}
+
+/// SAs are replaced after so many octets, long before their time.
+#[test]
+fn an_sa_that_has_sent_enough_is_replaced_without_loss() {
+    let Triangle { mut net, a, b, .. } = with_lifetimes(9, Phase::Three, |l| l.octets = 50_000);
+    let spis = |net: &netsim::Net| -> Vec<u32> {
+        net.tunnel(a).sessions().iter().flat_map(|s| &s.children).map(|c| c.outbound).collect()
+    };
+    let first = spis(&net);
+    let flow = net.flow(a, b, 200);
+    net.run_for(secs(60));
+    whole(&net.finish(flow));
+    assert!(spis(&net).iter().any(|spi| !first.contains(spi)), "{first:?}");
+}
+
+/// Nothing passes between the spokes: people are told what failed, and by which address.
+#[test]
+fn a_direct_path_without_ike_is_explained() {
+    let Triangle { mut net, a, b, .. } = Triangle::new(10, Phase::Three);
+    net.cut(a, b);
+    let flow = net.flow(a, b, 50);
+    net.run_for(secs(30));
+    whole(&net.finish(flow));
+    let text = net.tunnel(a).explain_path(net.now(), net.host(b)).to_string();
+    assert!(text.contains("IKE with 203.0.0.2:4500: no answer"), "{text}");
+}
+
+#[test]
+fn a_wrong_key_is_explained_to_the_spokes_user() {
+    let mut net = network(11, Phase::Three);
+    let hub = net.hub("hub");
+    let a = net.spoke("a", &[hub]);
+    let key = identity::SharedKey::new("a.example.com", b"another key".to_vec()).unwrap();
+    net.configure(a, |c| {
+        if let Some(security) = &mut c.security {
+            security.credentials = dmvpn::Credentials(std::sync::Arc::new(key));
+        }
+    });
+    net.run_for(secs(20));
+    let down = |e: &Event| matches!(e, Event::HubDown { reason, .. } if reason.starts_with("IKE with"));
+    assert!(net.told(a, Instant::ZERO, down), "{:#?}", net.events(a));
+    let handshakes = net.events(a).iter().filter(|(_, e)| matches!(e, Event::SessionFailed { .. })).count();
+    assert!((1..=8).contains(&handshakes), "{handshakes}: refusals are answered by patience");
+}
