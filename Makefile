@@ -24,7 +24,7 @@ check: setup ## format, lints, unit and virtual-time tests: about a minute
 	$(CARGO) test --quiet -p dmvpn-dataplane --test corpus
 
 # Crates whose integration tests need neither root nor a network.
-VIRTUAL := -p dmvpn-packet -p dmvpn-nhrp -p dmvpn-claims -p dmvpn-bgp -p dmvpn-engine -p dmvpn-netsim -p dmvpn-crds -p dmvpn-plan -p dmvpn-rpc -p dmvpnctl
+VIRTUAL := -p dmvpn-packet -p dmvpn-nhrp -p dmvpn-ikev2 -p dmvpn-claims -p dmvpn-bgp -p dmvpn-engine -p dmvpn-netsim -p dmvpn-crds -p dmvpn-plan -p dmvpn-rpc -p dmvpnctl
 
 test: setup note check root-tests e2e interop ## everything: check, namespaces, foreign peers; nothing may be left behind
 	@scripts/leftovers.sh check
@@ -50,6 +50,9 @@ bench: setup ## against peers in one run; prints ratios, writes docs/benchmarks.
 	@scripts/build.sh release
 	@target/release/dmvpn-bench $(if $(PEERS),--peers $(PEERS))
 
+schedules: setup ## 10,000 random schedules of two IKE endpoints (make check runs 1,000)
+	SCHEDULES=10000 $(CARGO) test --quiet -p dmvpn-ikev2 --test schedules
+
 fuzz: setup ## every fuzz target for MINUTES=10 each
 	@scripts/fuzz.sh $(MINUTES)
 
@@ -66,4 +69,4 @@ generate: ## write generated files again (CRDs, field reference, gRPC code); CI 
 setup:
 	@scripts/setup.sh
 
-.PHONY: help demo check test note root-tests e2e interop bench fuzz coverage deny generate setup
+.PHONY: help demo check test note root-tests e2e interop bench schedules fuzz coverage deny generate setup

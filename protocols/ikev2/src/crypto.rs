@@ -19,8 +19,8 @@ pub use cipher::{Cipher, Integrity};
 pub use dh::{Group, InvalidPublicValue, KeyPair};
 pub use keys::{ChildKeys, IkeKeys, Nonces, SideKeys};
 pub use prf::Prf;
-pub(crate) use protection::MAX_FRAGMENTS;
-pub use protection::{Fragment, OpenError, Opened, Opener, SealError, Sealer};
+
+pub use protection::{Fragment, MAX_FRAGMENTS, OpenError, Opened, Opener, SealError, Sealer};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;

@@ -41,7 +41,7 @@ fn both_are_up_over_a_bad_network() {
 fn both_begin_at_the_same_moment_and_one_session_stays() {
     for seed in 0..200 {
         let mut pair = Pair::new(seed);
-        pair.net = if seed % 2 == 0 { Net::GOOD } else { Net::BAD };
+        pair.net = if seed.is_multiple_of(2) { Net::GOOD } else { Net::BAD };
         pair.connect(A);
         pair.connect(B);
         pair.run_secs(25);

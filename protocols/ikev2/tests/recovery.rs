@@ -4,7 +4,7 @@ mod pair;
 
 use dmvpn_ikev2::{Endpoint, Event, Failure};
 use packet::Path;
-use pair::{A, B, End, Net, Pair, SharedKey, Side, config};
+use pair::{A, B, Net, Pair, SharedKey, Side, config};
 use rand::RngExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +17,9 @@ fn up(seed: u64) -> Pair {
     pair
 }
 
-/// A process that has forgotten everything, its datapath too.
 fn crash(pair: &mut Pair, side: Side) {
-    let seed = pair.rng.random();
-    let now = pair.now;
-    let end = pair.end(side);
-    end.endpoint = Endpoint::new(config(side), Arc::new(SharedKey::new(side)), seed, now).unwrap();
-    end.inbound.clear();
-    end.outbound.clear();
-    end.up.clear();
-    end.wanted = false;
+    pair.crash(side, config(side));
+    pair.end(side).wanted = false;
 }
 
 #[test]
@@ -135,19 +128,6 @@ fn leaving_while_the_peer_is_away_ends_soon() {
     assert!(pair.a.inbound.is_empty());
 }
 
-fn restart_control(pair: &mut Pair, side: Side) {
-    let checkpoint = serde_json::to_vec(&pair.end(side).endpoint.checkpoint()).unwrap();
-    restore(pair, side, &checkpoint);
-}
-
-fn restore(pair: &mut Pair, side: Side, checkpoint: &[u8]) {
-    let (now, seed) = (pair.now, pair.rng.random());
-    let checkpoint = serde_json::from_slice(checkpoint).unwrap();
-    let end: &mut End = pair.end(side);
-    let credentials = Arc::new(SharedKey::new(side));
-    end.endpoint = Endpoint::restore(checkpoint, config(side), credentials, seed, now).unwrap();
-}
-
 #[test]
 fn control_that_is_killed_again_and_again_loses_nothing() {
     for seed in 0..20 {
@@ -165,7 +145,7 @@ fn control_that_is_killed_again_and_again_loses_nothing() {
             }
             let wait = pair.rng.random_range(0..1500);
             pair.run(Duration::from_millis(wait));
-            restart_control(&mut pair, side.other());
+            pair.restart_control(side.other(), config(side.other()));
             let wait = pair.rng.random_range(0..1500);
             pair.run(Duration::from_millis(wait));
         }
@@ -186,7 +166,7 @@ fn a_checkpoint_that_is_one_exchange_old_is_good_enough() {
         let before = pair.messages;
         pair.run_secs(15);
         assert!(pair.messages > before, "a liveness check");
-        restore(&mut pair, side, &checkpoint);
+        pair.restore(side, config(side), &checkpoint);
         pair.run_secs(120);
         pair.assert_settled(1);
         assert_eq!((pair.a.ups(), pair.b.ups()), (1, 1));

@@ -15,7 +15,7 @@ const GENERIC: usize = 4;
 const FRAGMENT_FIELDS: usize = 4;
 
 /// Fragments of a message, at most; ours and a peer's.
-pub(crate) const MAX_FRAGMENTS: u16 = 64;
+pub const MAX_FRAGMENTS: u16 = 64;
 
 /// Protects what one end of an IKE SA sends.
 pub struct Sealer {

@@ -17,7 +17,9 @@ impl Endpoint {
                     self.by_spi.remove(&spi);
                 }
                 Note::Established { restarted, began } => self.established(now, id, restarted, began),
-                Note::Ready(inbound) => self.child_ready(now, id, inbound),
+                Note::Ready(inbound) => {
+                    self.child_ready(now, id, inbound);
+                }
                 Note::Removed { path, lane, inbound } => self.child_removed(now, path, lane, inbound),
                 Note::Moved { from } => self.moved_from(now, id, from),
                 Note::Suspect => self.suspect(now, id),

@@ -48,22 +48,22 @@ impl PathState {
 }
 
 impl Endpoint {
-    /// The peer receives by this child: send by it, unless a better session carries the lane.
-    pub(super) fn child_ready(&mut self, now: Instant, id: Id, inbound: u32) {
-        let Some(session) = self.sessions.get(&id) else { return };
+    /// The peer receives by this child: send by it, unless a better session carries the lane. Is it sent by?
+    pub(super) fn child_ready(&mut self, now: Instant, id: Id, inbound: u32) -> bool {
+        let Some(session) = self.sessions.get(&id) else { return false };
         let path = session.base.path;
-        let Some(live) = session.live() else { return };
+        let Some(live) = session.live() else { return false };
         let Some(lane) = live.kept().find(|c| c.inbound == inbound && c.sending.is_waiting()).map(|c| c.lane)
         else {
-            return;
+            return false;
         };
         let (identity, initiator) = (live.identity.clone(), session.base.initiator);
         let before = self.paths.get(&path).and_then(|p| p.lane(lane));
         if before.is_some_and(|b| b.session != id && self.is_better(b.session, id)) {
-            return;
+            return false;
         }
         let taken = self.sessions.get_mut(&id).and_then(Session::established_mut);
-        let Some((_, keys)) = taken.and_then(|e| e.take_outbound(inbound)) else { return };
+        let Some((_, keys)) = taken.and_then(|e| e.take_outbound(inbound)) else { return false };
         let carrier = Carrier { session: id, inbound, outbound: keys.spi };
         self.out.events.push_back(Event::SetOutbound { path, lane, keys });
         let state = self.paths.entry(path).or_default();
@@ -79,6 +79,7 @@ impl Endpoint {
             self.spend(before);
         }
         self.settle(now, path);
+        true
     }
 
     /// Does another session on a path take precedence?
@@ -106,12 +107,9 @@ impl Endpoint {
         state.set_lane(lane, None);
         // Who deletes a session for another has that other one, with its first child; what else was granted on it may
         // still be under way to the peer, and is told to be ready by itself.
-        let waiting = self.candidate(path, lane, |c| c.sending.is_waiting() && c.first);
+        let waiting = self.candidate(path, lane, |c| c.sending.is_waiting() && c.certain);
         let spent = self.candidate(path, lane, |c| matches!(c.sending, Sending::Spent));
-        if let Some((id, inbound)) = waiting {
-            self.child_ready(now, id, inbound);
-        }
-        if self.paths.get(&path).is_some_and(|p| p.lane(lane).is_none()) {
+        if !waiting.is_some_and(|(id, inbound)| self.child_ready(now, id, inbound)) {
             self.out.events.push_back(Event::RemoveOutbound { path, spi: carrier.outbound });
             if let Some((id, inbound)) = spent {
                 // It was left for the one that is gone; its successor can be sent by.
@@ -173,6 +171,7 @@ impl Endpoint {
         self.with(now, id, |session, cx| {
             if let crate::session::State::Established(state) = &mut session.state {
                 state.close(&mut session.base, cx);
+                state.children.iter_mut().for_each(|c| c.sending = Sending::Spent);
                 if matches!(reason, Failure::Credentials(_)) {
                     // Whoever is not believed is not heard any more, whatever is under way.
                     for child in state.children.drain(..) {

@@ -403,7 +403,7 @@ impl ExpectAuth {
         if ours {
             if let Some(child) = session.child_mut(inbound) {
                 child.shown_by = Some((local, message.header.message_id));
-                child.first = true;
+                child.certain = true;
             }
             base.timers.set(Timer::Confirm(inbound), cx.now + CONFIRM);
         } else if cx.generation.is_none() {

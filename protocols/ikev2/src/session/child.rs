@@ -42,8 +42,8 @@ pub(crate) struct Child {
     pub theirs: Option<u32>,
     /// The peer made it in this request (IKE SA, message ID): a later one shows that it has our answer.
     pub shown_by: Option<(u64, u32)>,
-    /// It was made by IKE_AUTH: whatever else the peer does with the session shows that it has it.
-    pub first: bool,
+    /// The peer certainly has it, or has it if it does anything else with the session (the one made by IKE_AUTH).
+    pub certain: bool,
     pub installed: Instant,
     pub rekey_at: Instant,
 }
@@ -106,7 +106,7 @@ impl Established {
             rank,
             theirs: None,
             shown_by: None,
-            first: false,
+            certain: false,
             installed: cx.now,
             rekey_at,
         });
@@ -118,6 +118,7 @@ impl Established {
         base.timers.stop(Timer::Confirm(inbound));
         if let Some(child) = self.child_mut(inbound) {
             child.shown_by = None;
+            child.certain = true;
             if child.fate == Fate::Kept && matches!(child.sending, Sending::Waiting(_)) {
                 cx.notes.push(Note::Ready(inbound));
             }

@@ -239,6 +239,31 @@ impl Pair {
         }
     }
 
+    /// A process that has forgotten everything, its datapath too.
+    pub(crate) fn crash(&mut self, side: Side, config: Config) {
+        let (seed, now) = (self.rng.random(), self.now);
+        let end = self.end(side);
+        end.endpoint = Endpoint::new(config, Arc::new(SharedKey::new(side)), seed, now).unwrap();
+        end.inbound.clear();
+        end.outbound.clear();
+        end.up.clear();
+    }
+
+    /// Control is killed, and begins anew with its checkpoint.
+    pub(crate) fn restart_control(&mut self, side: Side, config: Config) {
+        let checkpoint = serde_json::to_vec(&self.end(side).endpoint.checkpoint()).unwrap();
+        self.restore(side, config, &checkpoint);
+    }
+
+    pub(crate) fn restore(&mut self, side: Side, config: Config, checkpoint: &[u8]) {
+        let (now, seed) = (self.now, self.rng.random());
+        let checkpoint = serde_json::from_slice(checkpoint).unwrap();
+        let credentials = Arc::new(SharedKey::new(side));
+        let endpoint = Endpoint::restore(checkpoint, config, credentials, seed, now).unwrap();
+        self.end(side).endpoint = endpoint;
+        self.drain();
+    }
+
     pub(crate) fn connect(&mut self, side: Side) {
         let (now, path) = (self.now, self.path(side));
         self.end(side).wanted = true;
@@ -257,6 +282,7 @@ impl Pair {
     /// Lets time pass, and everything happen that happens meanwhile.
     pub(crate) fn run(&mut self, for_so_long: Duration) {
         let until = self.now + for_so_long;
+        self.connect_again();
         while let Some(next) = self.next().filter(|next| *next <= until) {
             self.now = self.now.max(next);
             self.step();
@@ -266,6 +292,17 @@ impl Pair {
 
     pub(crate) fn run_secs(&mut self, seconds: u64) {
         self.run(Duration::from_secs(seconds));
+    }
+
+    /// What whoever drives an endpoint does.
+    fn connect_again(&mut self) {
+        for side in [A, B] {
+            let (now, path) = (self.now, self.path(side));
+            if self.end(side).wanted && !self.end(side).endpoint.is_up(path) {
+                self.end(side).endpoint.connect(now, path, None);
+                self.drain();
+            }
+        }
     }
 
     fn next(&self) -> Option<Instant> {
@@ -292,12 +329,8 @@ impl Pair {
         self.b.endpoint.handle_timeout(now);
         self.drain();
         // Whatever happened: what is sent now must be received.
-        for side in [A, B] {
-            let path = self.path(side);
-            if happened && self.end(side).wanted && !self.end(side).endpoint.is_up(path) {
-                self.end(side).endpoint.connect(now, path, None);
-                self.drain();
-            }
+        if happened {
+            self.connect_again();
         }
         if self.traffic && happened {
             self.esp(A);
@@ -372,10 +405,21 @@ impl Pair {
             }
             Datagram::Keepalive => {}
             Datagram::Esp { spi, material } => {
-                if end.inbound.get(&spi).is_some_and(|(_, known)| *known == material) {
+                let path = match flight.local {
+                    LocalPort::NatTraversal => Path::udp(flight.from.ip(), flight.from.port()),
+                    LocalPort::Ike => Path::gre(flight.from.ip()),
+                };
+                // As a datapath does.
+                let known =
+                    end.inbound.get(&spi).filter(|(_, known)| *known == material).map(|(path, _)| *path);
+                if let Some(bound) = known {
                     end.received += 1;
+                    if bound != path {
+                        end.endpoint.moved(now, spi, path);
+                    }
                 } else {
                     end.lost += 1;
+                    end.endpoint.unknown_spi(now, path, spi);
                     self.esp_lost += 1;
                     if std::env::var_os("TRACE").is_some() {
                         eprintln!("{now:?} {side:?} does not know {spi:08x}");
