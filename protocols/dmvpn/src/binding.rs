@@ -51,8 +51,17 @@ impl Tunnel {
         self.touch(now, owner);
     }
 
-    /// May a message (or a probe) make `path` lead to `id`? Not if it is another's for certain.
+    /// May a message (or a probe) make `path` lead to `id`? Not if it is another's for certain, or somebody else has
+    /// proven to be there.
     pub(crate) fn may_claim(&mut self, now: Instant, path: Path, id: PeerId) -> bool {
+        let there = self.gate.as_ref().and_then(|gate| gate.identity(path));
+        if let Some(Err(why)) = there.map(|identity| self.may_be_at(Some(id), path, identity)) {
+            tracing::debug!(%path, "not a path of this peer: {why}");
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.refused = Some(why);
+            }
+            return false;
+        }
         match self.peers.by_path(path).filter(|owner| *owner != id) {
             None => true,
             Some(owner) => {

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 /// Of what follows. Another version's checkpoint is not read.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// A checkpoint could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

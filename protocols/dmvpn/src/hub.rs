@@ -193,10 +193,11 @@ impl Tunnel {
         if paths.is_empty() || hub.paths == paths {
             return;
         }
-        hub.paths = paths;
+        hub.paths.clone_from(&paths);
         let nhs = hub.nhs();
         self.node.set_nhs(now, nhs);
         self.expect_hub(now, id);
+        self.recheck_hub(now, &paths);
     }
 
     /// A hub may send as soon as it has our registration, which is before we have its reply: its row is there already.

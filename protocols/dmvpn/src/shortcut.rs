@@ -379,11 +379,11 @@ impl Tunnel {
             None => self.create_peer(now)?,
         };
         self.bind_address(now, info.protocol_address, id);
+        self.peers.get_mut(id)?.learn(info, encrypted);
         let free: Vec<packet::Path> =
             candidates.iter().copied().filter(|path| self.may_claim(now, *path, id)).collect();
         let patience = if encrypted { ATTEMPT + HANDSHAKE } else { ATTEMPT };
         let p = self.peers.get_mut(id)?;
-        p.learn(info, encrypted);
         if !p.has_role() {
             p.offer(now, &free);
             p.begin(now, patience);

@@ -23,6 +23,8 @@ struct Requester {
     answers: BTreeMap<IpNet, Instant>,
     /// Where it may be, as its last request told.
     candidates: Vec<Path>,
+    /// Who it is, as far as its last request told.
+    identity: Option<String>,
 }
 
 /// An answer we gave, for people.
@@ -50,15 +52,20 @@ impl Answered {
         if room {
             self.total += usize::from(answers.insert(prefix, expires).is_none());
             requester.candidates.clone_from(&peer.candidates);
+            requester.identity.clone_from(&peer.identity);
         } else if answers.is_empty() {
             self.by_requester.remove(&peer.protocol_address);
         }
         room
     }
 
-    /// Was this station answered, and may it be at this path?
-    pub(crate) fn knows(&self, requester: IpAddr, path: &Path) -> bool {
-        let at = |requester: &Requester| requester.candidates.iter().any(|c| c.remote == path.remote);
+    /// Was this station answered, and may it be at this path, where that one has proven to be?
+    pub(crate) fn knows(&self, requester: IpAddr, path: &Path, proven: Option<&str>) -> bool {
+        let at = |requester: &Requester| {
+            let known = requester.identity.as_deref();
+            let named = proven.is_none() || known.is_none() || known == proven;
+            named && requester.candidates.iter().any(|c| c.remote == path.remote)
+        };
         self.by_requester.get(&requester).is_some_and(at)
     }
 

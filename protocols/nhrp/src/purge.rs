@@ -176,7 +176,7 @@ impl Node {
     pub(crate) fn purge_requested(&mut self, m: &Incoming<'_>, exchange: &Exchange) -> Result<(), Error> {
         let Incoming { now, path, packet, bytes, .. } = *m;
         let by = packet.source;
-        if !self.speaks_for(&path, packet) && !self.knows(by, &path) {
+        if !self.speaks_for(&path, packet) && !self.knows(by, m) {
             return Err(Error::SpoofedSource);
         }
         //= rfc2332#5.2.5
@@ -188,7 +188,7 @@ impl Node {
         }
         for entry in &exchange.entries {
             let Some(address) = entry.protocol else { continue };
-            self.purge(entry.prefix(address), by, entry.nbma);
+            self.purge(entry.prefix(address), by, entry.nbma, path);
         }
         //= rfc2332#5.2.5
         // The reply is sent even when nothing matched, unless N is set; straight back to where it came from.
@@ -202,14 +202,16 @@ impl Node {
         Ok(())
     }
 
-    /// Forgets what `by` registered or answered inside or around `prefix`; an NBMA address narrows it.
-    fn purge(&mut self, prefix: IpNet, by: IpAddr, nbma: Option<IpAddr>) {
+    /// Forgets what `by` registered or answered inside or around `prefix`; an NBMA address narrows it. A registration is
+    /// taken back by the path that it came by: whoever passes on messages of others can't end it.
+    fn purge(&mut self, prefix: IpNet, by: IpAddr, nbma: Option<IpAddr>, path: Path) {
         let mine = |address: IpAddr, claimed: IpAddr| address == by && nbma.is_none_or(|n| n == claimed);
         let registered: Vec<IpNet> = self
             .state
             .registered
             .iter()
-            .filter(|(p, r)| prefix.contains(p) && mine(r.info.protocol_address, r.info.nbma_claimed))
+            .filter(|(p, r)| prefix.contains(p) && r.path == path)
+            .filter(|(_, r)| mine(r.info.protocol_address, r.info.nbma_claimed))
             .map(|(p, _)| p)
             .collect();
         for prefix in registered {

@@ -44,7 +44,7 @@ impl Node {
         exchange: &Exchange,
     ) -> Result<(), Error> {
         let Incoming { now, path, packet, env, .. } = *m;
-        self.may_ask(&path, packet)?;
+        self.may_ask(m)?;
         match self.judge(now, path, packet.destination, env) {
             Verdict::Forward(to) => self.pass_to(m, exchange, to),
             Verdict::Answer(prefix) => {
@@ -63,21 +63,27 @@ impl Node {
     /// Nobody asks in another's name: an answer makes the responder send what is for the asker where the request
     /// says. A server holds those registered with it to their paths; who is no server takes requests from its
     /// servers, and from stations it knows by earlier requests or answers (some ask again by the direct path).
-    fn may_ask(&self, path: &Path, packet: &Packet) -> Result<(), Error> {
+    fn may_ask(&self, m: &Incoming<'_>) -> Result<(), Error> {
+        let Incoming { path, packet, .. } = m;
         let source = packet.source;
         if !self.config.serve {
-            let known = self.is_nhs_path(path) || self.knows(source, path);
+            let known = self.is_nhs_path(path) || self.knows(source, m);
             return if known { Ok(()) } else { Err(Error::UnknownSender) };
         }
         let registered = self.state.registered.covering(source).is_some();
         if registered && !self.speaks_for(path, packet) { Err(Error::SpoofedSource) } else { Ok(()) }
     }
 
-    /// Do we know, from an answer of ours or to us, that this station may be at this path?
-    pub(crate) fn knows(&self, station: IpAddr, path: &Path) -> bool {
+    /// Do we know, from an answer of ours or to us, that this station may be at the path of a message? Where it is
+    /// proven who is there, it must be the one that we know; several may be behind one address.
+    pub(crate) fn knows(&self, station: IpAddr, m: &Incoming<'_>) -> bool {
+        let proven = m.env.proven(m.path);
+        let same = |info: &PeerInfo| {
+            let named = proven.is_none() || info.identity.is_none() || info.identity.as_deref() == proven;
+            named && info.candidates.iter().any(|c| c.remote == m.path.remote)
+        };
         let mut resolved = self.state.resolved.values().filter(|r| r.info.protocol_address == station);
-        self.state.answered.knows(station, path)
-            || resolved.any(|r| r.info.candidates.iter().any(|c| c.remote == path.remote))
+        self.state.answered.knows(station, &m.path, proven) || resolved.any(|r| same(&r.info))
     }
 
     fn judge(&self, now: Instant, from: Path, destination: IpAddr, env: &dyn Environment) -> Verdict {

@@ -150,6 +150,30 @@ fn another_identity_at_a_peers_address_is_no_direct_path() {
     assert!(failed > 0 || unregistered, "{:#?} {:#?}", net.events(a), net.events(hub));
 }
 
+/// The thief is there first: it has a session with a spoke from an address by which that spoke is then told to look for
+/// another.
+#[test]
+fn a_path_on_which_somebody_else_has_proven_himself_already_is_not_taken() {
+    let Triangle { mut net, hub, a, b } = Triangle::new(12, Phase::Three);
+    let place = net.underlay_address(b).unwrap();
+    let at_a = packet::Path::udp(net.underlay_address(a).unwrap(), 4500);
+    let (tunnel_address, lan) = (net.tunnel_address(a), net.lan(a));
+    let thief = net.spoke("thief", &[hub]);
+    net.run_for(secs(3));
+    net.power_off(b);
+    net.move_to(b, "203.0.99.99".parse().unwrap());
+    net.move_to(thief, place);
+    net.configure(thief, |c| {
+        c.static_peers.push(dmvpn::StaticPeer { tunnel_address, path: at_a, prefixes: vec![lan] });
+    });
+    net.run_for(secs(2));
+    assert!(net.tunnel(a).sessions().iter().any(|s| s.path.remote == place), "the thief is there");
+    let flow = net.flow(a, b, 20);
+    net.run_for(secs(20));
+    let _ = net.finish(flow);
+    assert!(!net.told(a, Instant::ZERO, is_shortcut_up), "{:#?}", net.events(a));
+}
+
 fn with_lifetimes(seed: u64, phase: Phase, change: impl Fn(&mut ikev2::config::Lifetimes)) -> Triangle {
     let mut triangle = Triangle::unregistered(network(seed, phase));
     for id in [triangle.hub, triangle.a, triangle.b] {

@@ -169,6 +169,23 @@ fn a_spoke_cannot_purge_what_another_registered() {
     assert!(world.node(HUB).cache().iter().any(|e| e.prefix == net("10.0.0.1/32")));
 }
 
+/// It says that it only passes the purge on.
+#[test]
+fn a_spoke_cannot_end_anothers_registration_by_a_forged_transit_record() {
+    let mut world = with_a_shortcut();
+    let now = world.now;
+    world.lose.push(MessageType::PurgeRequest);
+    world.node(2).deregister(now);
+    world.settle();
+    let sent = world.sent(MessageType::PurgeRequest);
+    let mut purge = sent.iter().find(|s| s.packet().destination == ip(HUB_ADDRESS)).unwrap().packet();
+    let record = Cie { protocol: Some(ip("10.0.0.1")), nbma: Some(ip("198.51.100.11")), ..Cie::default() };
+    purge.extension_mut(ExtensionType::FORWARD_TRANSIT).unwrap().push(&record);
+    let path = world.stations[1].visible;
+    world.inject(HUB, path, &purge.encode(0).unwrap()).unwrap();
+    assert!(world.node(HUB).cache().iter().any(|e| e.prefix == net("10.0.0.2/32")));
+}
+
 #[test]
 fn a_responder_may_purge_directly() {
     let mut world = with_a_shortcut();
