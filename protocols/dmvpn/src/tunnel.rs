@@ -135,7 +135,7 @@ impl Tunnel {
 
     /// Something happened outside.
     pub fn handle_input(&mut self, now: Instant, input: Input) {
-        if !matches!(input, Input::Route { .. }) {
+        if !matches!(input, Input::Route { .. } | Input::WallClock(_)) {
             self.routes_are_learnt(now);
         }
         match input {
