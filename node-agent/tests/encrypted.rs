@@ -4,6 +4,7 @@
 mod support;
 
 use identity::pki::{Described, describe};
+use lab::agent::binary;
 use lab::security::Proof;
 use lab::traffic::Ping;
 use lab::{Agent, Capture, End, Error, Manifest, Result, story, wait};
@@ -11,6 +12,7 @@ use rpc::agent::{Check, PeerKind, Verdict};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::{Overlay, hub_manifest, spoke};
 
@@ -224,6 +226,46 @@ fn sessions_that_are_cleared_form_again() {
             let report = Ping::times(1).run(&overlay.host_a, "10.2.0.10")?;
             if report.complete() { Ok(()) } else { Err(Error::other(format!("{report}"))) }
         })
+    });
+}
+
+#[test]
+fn a_datapath_that_a_newer_one_takes_over_loses_nothing() {
+    story("taken-over", |lab| {
+        let overlay = Overlay::tuned(lab, |manifest| manifest.proven_by(Proof::Certificates))?;
+        overlay.wait_shortcut()?;
+        let before = overlay.a.datapaths();
+        let mut command = Command::new(binary("dmvpn-datapath")?);
+        command.arg("--socket").arg(overlay.a.run_directory().join("datapath.sock")).arg("--takeover");
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        overlay.lossless(200, || {
+            std::thread::sleep(Duration::from_millis(500));
+            overlay.a.node().spawn(&mut command)?;
+            wait::until("the successor to be alone", wait::PATIENCE, || {
+                let now = overlay.a.datapaths();
+                if now.len() == 1 && now != before { Ok(()) } else { Err(Error::other(format!("{now:?}"))) }
+            })
+        })?;
+        // The agent found its tunnel as it was: nobody shook hands again.
+        assert_eq!(overlay.a.ask().path("", "10.2.0.10")?.kind, "shortcut");
+        let metrics = overlay.a.ask().tunnel()?;
+        assert!(metrics.datapath_connected && metrics.sessions >= 2, "{metrics:?}");
+        overlay.lossless(50, || Ok(()))
+    });
+}
+
+#[test]
+fn keys_that_are_replaced_all_the_time_lose_nothing() {
+    story("rekeys", |lab| {
+        let often = |manifest: Manifest| {
+            let manifest = manifest.proven_by(Proof::Certificates);
+            manifest.with(json!({"security": {"rekey": {"child": "2s", "ike": "5s"}}}))
+        };
+        let overlay = Overlay::tuned(lab, often)?;
+        overlay.wait_shortcut()?;
+        overlay.lossless(600, || Ok(()))?;
+        assert!(overlay.a.ask().tunnel()?.protection.contains("rekeyed"), "{:?}", overlay.a.ask().tunnel()?);
+        Ok(())
     });
 }
 
