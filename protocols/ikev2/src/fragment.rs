@@ -53,8 +53,7 @@ impl Reassembly {
             return Err(FragmentError::TooLong);
         }
         //= rfc7383#2.6
-        //# ... if the Total Fragments field in the received fragment is greater than in the previously received ones,
-        //# all of those are discarded
+        // More fragments than before: the sender cut the message anew, smaller, and what came before is of no use.
         self.collected.take_if(|c| c.header != header || c.parts.len() < usize::from(total));
         let collected = self.collected.get_or_insert_with(|| Collected::new(header, total));
         if collected.parts.len() > usize::from(total) {

@@ -71,7 +71,8 @@ impl Header {
         let message_id = reader.u32()?;
         let length = reader.u32()?;
         //= rfc7296#2.5
-        //# The minor version number ... MUST be ignored by a node receiving a message
+        //# The minor version number indicates new capabilities, and MUST be ignored by a node with a smaller minor version
+        //# number
         if version >> 4 != VERSION >> 4 {
             return Err(Malformed::Version);
         }

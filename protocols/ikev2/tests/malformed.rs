@@ -37,7 +37,7 @@ fn a_header_that_lies_about_the_length() {
 }
 
 /// //= rfc7296#2.5
-/// The minor version number ... MUST be ignored
+/// The minor version number indicates new capabilities, and MUST be ignored by a node with a smaller minor version number
 #[test]
 fn another_major_version_is_refused_and_another_minor_one_is_not() {
     let mut bytes = with(43, &[]);

@@ -132,8 +132,9 @@ impl KeyPair {
             Private::X25519(secret) => {
                 let peer: [u8; 32] = peer.try_into().map_err(|_| InvalidPublicValue)?;
                 let shared = secret.diffie_hellman(&PublicKey::from(peer));
-                //= rfc8031#2
-                //# ... MUST check that the shared secret is not the all-zero value
+                //= rfc7748#6.1
+                //# Both MAY check, without leaking extra information about the value of K, whether K is the all-zero value
+                //# and abort if so
                 if !shared.was_contributory() {
                     return Err(InvalidPublicValue);
                 }

@@ -70,7 +70,8 @@ impl IkeKeys {
     #[must_use]
     pub fn rekeyed(&self, suite: IkeSuite, shared: &[u8], nonces: Nonces<'_>, spis: (u64, u64)) -> Self {
         //= rfc7296#2.18
-        //# ... the old IKE SA's PRF is used to generate SKEYSEED.
+        //# Because the rekeying exchange belongs to the old IKE SA, it is the old IKE SA's PRF that is used to generate
+        //# SKEYSEED.
         let seed = self.suite.prf.mac(&self.derivation, &[shared, nonces.initiator, nonces.responder]);
         Self::expand(suite, &seed, nonces, spis)
     }

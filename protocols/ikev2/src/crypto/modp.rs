@@ -44,7 +44,7 @@ impl Exponent {
         let peer = U2048::from_be_slice(peer);
         let last = modulus().wrapping_sub(&U2048::ONE);
         //= rfc6989#2.1
-        //# ... MUST check that the peer's public value is in the legal range (1 < r < p-1).
+        // The value must be in the legal range, 1 < y < p-1: then it is of the large subgroup, or of the whole group.
         (peer > U2048::ONE && peer < last).then(|| self.power(&Element::new(&peer)))
     }
 

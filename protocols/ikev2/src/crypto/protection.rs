@@ -144,7 +144,8 @@ impl Sealer {
             .zip(plaintext.chunks(room))
             .map(|(number, part)| {
                 //= rfc7383#2.5
-                //# Next Payload field in the first Fragment message ... MUST be set to the type of the first payload
+                //# In the very first fragment (with Fragment Number equal to 1), this field MUST be set to the payload type of
+                //# the first inner payload
                 let first = if number == 1 { first } else { PayloadType::NONE };
                 let fields = [number.to_be_bytes(), total.to_be_bytes()].concat();
                 self.seal_body(header, PayloadType::SKF, first, &fields, part, rng)

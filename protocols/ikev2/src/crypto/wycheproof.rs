@@ -37,7 +37,7 @@ fn x25519() {
             let pair = KeyPair::generate(Group::X25519, &mut Says(test.private_key.to_vec()));
             let agreed = pair.agree(&test.public_key);
             if test.flags.contains(&xdh::TestFlag::ZeroSharedSecret) {
-                // RFC 8031 refuses what RFC 7748 leaves open.
+                // RFC 7748 leaves it open; refused here.
                 assert_eq!(agreed, Err(InvalidPublicValue), "{test:?}");
             } else {
                 assert_ne!(test.result, TestResult::Invalid);

@@ -104,8 +104,9 @@ pub(super) fn accept<S>(
     answer: &[Proposal],
     suite: fn(&[Transform]) -> Option<S>,
 ) -> Result<Choice<S>, Unasked> {
-    //= rfc7296#2.7
-    //# ... the initiator MUST verify that the accepted offer is consistent with one of its proposals
+    //= rfc7296#3.3.6
+    //# The initiator of an exchange MUST check that the accepted offer is consistent with one of its proposals, and if
+    //# not MUST terminate the exchange.
     let [proposal] = answer else { return Err(Unasked) };
     let template = usize::from(proposal.number).checked_sub(1).and_then(|index| templates.get(index));
     let template = template.ok_or(Unasked)?;
@@ -134,16 +135,16 @@ fn choose(template: &Template, proposal: &Proposal) -> Option<Vec<Transform>> {
         }
         let offered: Vec<&Transform> = offered.collect();
         //= rfc7296#3.3.6
-        //# If the responder receives an attribute that it doesn't understand ... it MUST consider this transform
-        //# unacceptable
+        //# Similarly, if the responder receives a transform that it does not understand, or one that contains a Transform
+        //# Attribute it does not understand, it MUST consider this transform unacceptable
         // (A transform with more attributes than ours equals none of ours.)
         let best = wanted.transforms.iter().find(|t| offered.contains(t));
         let none = || offered.iter().copied().find(|t| !wanted.required && is_none(t));
         chosen.push(best.or_else(none)?.clone());
     }
     //= rfc7296#3.3.6
-    //# If the responder receives a proposal that contains a Transform Type it does not understand ... the responder
-    //# MUST consider this proposal unacceptable
+    //# If the responder receives a proposal that contains a Transform Type it does not understand, or a proposal that is
+    //# missing a mandatory Transform Type, it MUST consider this proposal unacceptable
     // Unless the peer would do without that type, by the algorithm NONE.
     for transform in &proposal.transforms {
         let kind = transform.kind;
