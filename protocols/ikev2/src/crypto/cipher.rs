@@ -3,7 +3,7 @@
 use super::SideKeys;
 use aes::cipher::{Array, BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
 use aes::{Aes128, Aes256};
-use aes_gcm::aead::{AeadInOut, KeyInit};
+use aes_gcm::aead::{AeadInOut, KeyInit, Nonce};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use chacha20poly1305::ChaCha20Poly1305;
 use serde::{Deserialize, Serialize};
@@ -155,10 +155,7 @@ impl Integrity {
 }
 
 /// The keyed cipher, and the nonce: the salt, then the IV (RFC 5282 §4, RFC 7634 §2).
-fn aead<C: AeadInOut + KeyInit>(
-    keys: &SideKeys,
-    iv: &[u8],
-) -> Result<(C, aes_gcm::aead::Nonce<C>), CipherError> {
+fn aead<C: AeadInOut + KeyInit>(keys: &SideKeys, iv: &[u8]) -> Result<(C, Nonce<C>), CipherError> {
     let (key, salt) = keys
         .encryption
         .len()
@@ -166,7 +163,8 @@ fn aead<C: AeadInOut + KeyInit>(
         .and_then(|key_len| keys.encryption.split_at_checked(key_len))
         .ok_or(CipherError)?;
     let cipher = C::new_from_slice(key).map_err(|_| CipherError)?;
-    let nonce = Array::try_from([salt, iv].concat().as_slice()).map_err(|_| CipherError)?;
+    let mut nonce = Nonce::<C>::default();
+    nonce.iter_mut().zip(salt.iter().chain(iv)).for_each(|(octet, from)| *octet = *from);
     Ok((cipher, nonce))
 }
 

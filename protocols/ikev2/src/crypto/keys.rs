@@ -182,3 +182,86 @@ fn hex(octets: &[u8]) -> String {
         out
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Cipher, Group, Integrity, Prf};
+
+    const NONCES: Nonces<'_> = Nonces { initiator: &[1; 32], responder: &[2; 16] };
+    const SPIS: (u64, u64) = (3, 4);
+
+    const fn suite(prf: Prf) -> IkeSuite {
+        IkeSuite { cipher: Cipher::Aes256Cbc(Integrity::HmacSha384), prf, group: Group::X25519 }
+    }
+
+    /// RFC 7296 §2.13, written down once more.
+    fn prf_plus(prf: Prf, key: &[u8], seed: &[u8], octets: usize) -> Vec<u8> {
+        let (mut out, mut last) = (Vec::new(), Vec::new());
+        for counter in 1.. {
+            if out.len() >= octets {
+                break;
+            }
+            last = prf.mac(key, &[&last, seed, &[counter]]).to_vec();
+            out.extend(&last);
+        }
+        out.truncate(octets);
+        out
+    }
+
+    //= rfc7296#2.14
+    #[test]
+    fn keys_are_taken_in_the_order_of_the_rfc() {
+        for prf in Prf::ALL {
+            let keys = IkeKeys::initial(suite(prf), b"shared", NONCES, SPIS);
+            let taken = [
+                &keys.derivation,
+                &keys.initiator.integrity,
+                &keys.responder.integrity,
+                &keys.initiator.encryption,
+                &keys.responder.encryption,
+                &keys.initiator.authentication,
+                &keys.responder.authentication,
+            ];
+            let taken: Vec<u8> = taken.into_iter().flat_map(|key| key.iter().copied()).collect();
+            let seed = prf.mac(&[&[1; 32][..], &[2; 16]].concat(), &[b"shared"]);
+            let rest = [&[1; 32][..], &[2; 16], &3u64.to_be_bytes(), &4u64.to_be_bytes()].concat();
+            assert_eq!(taken, prf_plus(prf, &seed, &rest, 3 * prf.output_len() + 2 * (48 + 32)));
+        }
+    }
+
+    //= rfc7296#2.18
+    //# Because the rekeying exchange belongs to the old IKE SA, it is the old IKE SA's PRF that is used to generate
+    //# SKEYSEED.
+    #[test]
+    fn the_seed_of_a_new_ike_sa_is_made_by_the_old_one_s_prf() {
+        let old = IkeKeys::initial(suite(Prf::HmacSha256), b"shared", NONCES, SPIS);
+        let new = old.rekeyed(suite(Prf::HmacSha384), b"fresh", NONCES, (5, 6));
+        let seed = Prf::HmacSha256.mac(&old.derivation, &[b"fresh", NONCES.initiator, NONCES.responder]);
+        let rest = [&[1; 32][..], &[2; 16], &5u64.to_be_bytes(), &6u64.to_be_bytes()].concat();
+        assert_eq!(*new.derivation, prf_plus(Prf::HmacSha384, &seed, &rest, 48));
+    }
+
+    //= rfc7296#2.17
+    #[test]
+    fn a_child_s_keys_have_the_fresh_secret_in_front_and_the_initiator_s_first() {
+        let keys = IkeKeys::initial(suite(Prf::HmacSha256), b"shared", NONCES, SPIS);
+        for shared in [None, Some(&b"fresh"[..])] {
+            let child = keys.child(esp::Suite::Aes128CbcSha256, shared, NONCES);
+            let seed = [shared.unwrap_or_default(), NONCES.initiator, NONCES.responder].concat();
+            let material = prf_plus(Prf::HmacSha256, &keys.derivation, &seed, 2 * 48);
+            assert_eq!([&child.initiator[..], &child.responder[..]].concat(), material);
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let keys = IkeKeys::initial(suite(Prf::HmacSha256), b"shared", NONCES, SPIS);
+        let shown =
+            format!("{keys:?} {:?} {:?}", keys.initiator, keys.child(esp::Suite::Aes128Gcm16, None, NONCES));
+        assert_eq!(
+            shown,
+            "IkeKeys(IkeSuite { cipher: Aes256Cbc(HmacSha384), prf: HmacSha256, group: X25519 }) SideKeys ChildKeys"
+        );
+    }
+}

@@ -22,7 +22,6 @@ impl KeyExchange {
         Ok(Self { group, data: body.rest().to_vec() })
     }
 
-    #[allow(clippy::unnecessary_wraps)] // as all payloads are written
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         out.extend_from_slice(&self.group.0.to_be_bytes());
         out.extend_from_slice(&[0; 2]);
@@ -51,7 +50,6 @@ impl Certificate {
         Ok(Self { encoding: CertificateEncoding(body.u8()?), data: body.rest().to_vec() })
     }
 
-    #[allow(clippy::unnecessary_wraps)]
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         out.push(self.encoding.0);
         out.extend_from_slice(&self.data);
@@ -85,7 +83,6 @@ impl CertificateRequest {
         Ok(Self { encoding: CertificateEncoding(body.u8()?), authorities: body.rest().to_vec() })
     }
 
-    #[allow(clippy::unnecessary_wraps)]
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         out.push(self.encoding.0);
         out.extend_from_slice(&self.authorities);
@@ -114,7 +111,6 @@ impl AuthPayload {
         Ok(Self { method, data: body.rest().to_vec() })
     }
 
-    #[allow(clippy::unnecessary_wraps)]
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         out.extend_from_slice(&[self.method.0, 0, 0, 0]);
         out.extend_from_slice(&self.data);

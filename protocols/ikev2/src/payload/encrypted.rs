@@ -18,7 +18,6 @@ impl Encrypted {
         Self { first, body: body.rest().to_vec() }
     }
 
-    #[allow(clippy::unnecessary_wraps)] // as all payloads are written
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         out.extend_from_slice(&self.body);
         Ok(())
@@ -55,7 +54,6 @@ impl EncryptedFragment {
         Ok(Self { first, number, total, body: body.rest().to_vec() })
     }
 
-    #[allow(clippy::unnecessary_wraps)]
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         out.extend_from_slice(&self.number.to_be_bytes());
         out.extend_from_slice(&self.total.to_be_bytes());

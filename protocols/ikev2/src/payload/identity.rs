@@ -37,7 +37,6 @@ impl IdPayload {
         Ok(Self { kind: IdType(body.u8()?), reserved: body.array()?, data: body.rest().to_vec() })
     }
 
-    #[allow(clippy::unnecessary_wraps)] // as all payloads are written
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         out.extend_from_slice(&self.octets());
         Ok(())
