@@ -197,7 +197,7 @@ fn identity(path: &Path, claimed: &Identification) -> Result<Identity, Certifica
     }
     let name = match claimed {
         Identification::Fqdn(name) => plain(name),
-        _ => own.dns_names().next().map_or_else(|| other_name(own, claimed), plain),
+        _ => host_names(own).next().map_or_else(|| other_name(own, claimed), plain),
     };
     let certified = certified(path, &name)?;
     Ok(Identity { name, proof: Proof::Certificate(certified) })
@@ -219,12 +219,18 @@ fn certified(path: &Path, name: &str) -> Result<Certified, CertificateError> {
 /// RFC 4945 §3.1: the ID must be one of the certificate's names.
 fn bears(own: &Certificate, claimed: &Identification) -> bool {
     match claimed {
-        Identification::Fqdn(name) => own.dns_names().any(|dns| plain(dns) == plain(name)),
+        Identification::Fqdn(name) => host_names(own).any(|dns| plain(dns) == plain(name)),
         Identification::Address(address) => own.addresses().any(|a| a == *address),
         Identification::Email(email) => own.emails().any(|e| e.eq_ignore_ascii_case(email)),
         Identification::Dn(dn) => !own.subject.is_empty() && own.subject.to_der().is_ok_and(|der| der == *dn),
         Identification::KeyId(_) => false,
     }
+}
+
+/// The DNS names that name one node: a wildcard names many, and identities are also used as patterns.
+fn host_names(own: &Certificate) -> impl Iterator<Item = &str> {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+    own.dns_names().filter(move |name| !name.is_empty() && name.bytes().all(plain))
 }
 
 /// Names without a DNS name among them.
@@ -251,7 +257,7 @@ fn shown(id: &Identification) -> String {
 }
 
 fn local_id(own: &Certificate) -> Result<Identification, CertificateError> {
-    if let Some(dns) = own.dns_names().next() {
+    if let Some(dns) = host_names(own).next() {
         return Ok(Identification::Fqdn(plain(dns)));
     }
     match own.subject.to_der() {

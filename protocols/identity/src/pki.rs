@@ -287,9 +287,16 @@ impl Claims {
     fn params(&self) -> Result<CertificateParams, CertificateError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(&self.name)?;
-        let dns = self.name.clone().try_into().map_err(|_| {
-            refused(format!("`{}` is no DNS name: only ASCII is possible", text::printable(&self.name)))
-        })?;
+        let no_name = || {
+            refused(format!(
+                "`{}` is no DNS name of a node: letters, digits, `-`, `_` and `.` make one",
+                text::printable(&self.name)
+            ))
+        };
+        if !self.name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.')) {
+            return Err(no_name());
+        }
+        let dns = self.name.clone().try_into().map_err(|_| no_name())?;
         params.subject_alt_names = std::iter::once(SanType::DnsName(dns))
             .chain(self.tunnel_addresses.iter().map(|a| SanType::IpAddress(*a)))
             .collect();

@@ -13,7 +13,13 @@ pub(crate) fn name(name: &Name) -> String {
 }
 
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().take(SHOWN).map(|c| if moves(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Controls, and characters that turn the direction of writing or cannot be seen.
+fn moves(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 pub(crate) fn hex(octets: &[u8]) -> String {
@@ -36,6 +42,7 @@ mod tests {
     #[test]
     fn what_a_peer_sends_cannot_move_the_cursor() {
         assert_eq!(printable("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+        assert_eq!(printable("a\u{202e}b"), "a\u{fffd}b");
         assert_eq!(printable(&"x".repeat(10_000)).len(), SHOWN);
     }
 

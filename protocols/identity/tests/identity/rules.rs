@@ -1,7 +1,7 @@
 //! Rules of RFC 5280, RFC 4945 and RFC 3779 that our own CA would not break: certificates made by hand.
 
 use crate::common::*;
-use crate::identity::pki::describe;
+use crate::identity::pki::{Claims, describe};
 use crate::identity::{CertificateError, Certificates};
 use ikev2::{Credentials as _, Identification};
 use rcgen::{
@@ -237,6 +237,15 @@ fn a_distinguished_name_is_a_name_too() {
     assert_eq!(identity.name, "192.0.2.1");
     assert!(certified(&identity).tunnel_addresses.is_empty(), "where it is, and not in the tunnel");
     assert_eq!(credentials.still_holds(NOW, &identity), Ok(()));
+}
+
+#[test]
+fn a_wildcard_is_nobody_s_identity() {
+    // Its own node would call itself by its distinguished name.
+    assert_eq!(judge(vec![ca("R"), node("*.example.com")]).unwrap().name, "CN=*.example.com");
+    let pki = pki();
+    let wild = pki.ca.node(&Claims { name: "*.hq.example.com".into(), ..claims("x") }, VALID);
+    refused(wild.map(|made| made.chain), "is no DNS name");
 }
 
 #[test]
