@@ -45,6 +45,10 @@ interop: setup ## stories against Linux mGRE + FRR routers in user-mode guests (
 	@scripts/build.sh debug
 	DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh interop $(ONLY)
 
+flood: setup ## 10,000 spoofed handshakes a second for 30 s against the release build (needs root)
+	@scripts/build.sh release
+	DMVPN_BIN_DIR=$(CURDIR)/target/release DMVPN_FLOOD_RATE=10000 DMVPN_FLOOD_SECONDS=30 $(CARGO) test -p dmvpn-e2e --test flood
+
 bench: setup ## against peers in one run; prints ratios, writes docs/benchmarks.md; PEERS=... picks
 	@command -v wg >/dev/null || apt-get install -qq -y --no-install-recommends wireguard-tools
 	@scripts/build.sh release
@@ -69,4 +73,4 @@ generate: ## write generated files again (CRDs, field reference, gRPC code); CI 
 setup:
 	@scripts/setup.sh
 
-.PHONY: help demo check test note root-tests e2e interop bench schedules fuzz coverage deny generate setup
+.PHONY: help demo check test note root-tests e2e e2e-clear interop flood bench schedules fuzz coverage deny generate setup

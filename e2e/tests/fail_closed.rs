@@ -61,9 +61,17 @@ impl Stage {
         ])
     }
 
+    /// The very first start of all: before it nothing keeps packets, so the hosts begin when something does. Their packets
+    /// have no way then yet.
     fn launch(&self) -> Result {
-        self.a.agent.launch()?;
-        self.b.agent.launch()
+        for site in [&self.a, &self.b] {
+            site.agent.launch()?;
+            wait::until("the protected prefixes", PATIENCE, || {
+                let routes = site.node.namespace().ip_json("route show type unreachable")?;
+                if routes.to_string().contains("10.0.0.0/8") { Ok(()) } else { Err(Error::other(routes)) }
+            })?;
+        }
+        Ok(())
     }
 
     fn wait_whole(&self, flows: &[Flow]) -> Result {
