@@ -54,8 +54,8 @@ use tokio::task::JoinHandle;
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// The underlay address is looked at this often; changes of addresses and routes are seen at once.
 const UNDERLAY_INTERVAL: Duration = Duration::from_secs(30);
-/// The time of day is told this often.
-const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+/// The time of day is told this often: a certificate that runs out must not be believed much longer.
+const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(3);
 /// How long to wait after something failed before it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a peer may take to answer our leave.
