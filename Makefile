@@ -24,7 +24,7 @@ check: setup ## format, lints, unit and virtual-time tests: about a minute
 	$(CARGO) test --quiet -p dmvpn-dataplane --test corpus
 
 # Crates whose integration tests need neither root nor a network.
-VIRTUAL := -p dmvpn-packet -p dmvpn-nhrp -p dmvpn-ikev2 -p dmvpn-claims -p dmvpn-bgp -p dmvpn-engine -p dmvpn-netsim -p dmvpn-crds -p dmvpn-plan -p dmvpn-rpc -p dmvpnctl
+VIRTUAL := -p dmvpn-packet -p dmvpn-nhrp -p dmvpn-esp -p dmvpn-ikev2 -p dmvpn-identity -p dmvpn-claims -p dmvpn-bgp -p dmvpn-engine -p dmvpn-netsim -p dmvpn-crds -p dmvpn-plan -p dmvpn-rpc -p dmvpnctl
 
 test: setup note check root-tests e2e interop ## everything: check, namespaces, foreign peers; nothing may be left behind
 	@scripts/leftovers.sh check
