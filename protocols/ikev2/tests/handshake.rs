@@ -48,7 +48,7 @@ fn both_begin_at_the_same_moment_and_one_session_stays() {
         pair.net = Net::GOOD;
         pair.run_secs(60);
         pair.assert_settled(1);
-        assert_eq!((pair.a.ups(), pair.b.ups()), (1, 1), "said once");
+        assert!(pair.a.downs().is_empty() && pair.b.downs().is_empty());
     }
 }
 
@@ -215,7 +215,7 @@ fn strangers_pay_with_a_cookie_when_many_have_begun() {
 
 #[test]
 fn strangers_that_only_begin_are_bounded_and_forgotten() {
-    let limits = Limits { cookie_from: 1_000, half_open: 20, sessions: 100 };
+    let limits = Limits { cookie_from: 20, half_open: 20, sessions: 100 };
     let mut pair = Pair::with(13, config(A), Config { limits, ..config(B) });
     let now = pair.now;
     for port in 0..100 {

@@ -83,7 +83,7 @@ fn a_forged_invalid_spi_costs_a_handshake_and_no_packet() {
     }
     pair.run_secs(30);
     pair.assert_settled(1);
-    assert_eq!((pair.a.ups(), pair.b.ups()), (1, 1));
+    assert!(pair.a.downs().is_empty() && pair.b.downs().is_empty());
     assert_eq!(pair.a.endpoint.counters().established, 2, "one handshake more, and not eleven");
 }
 
@@ -152,7 +152,7 @@ fn control_that_is_killed_again_and_again_loses_nothing() {
         pair.net = Net::GOOD;
         pair.run_secs(150);
         pair.assert_settled(1);
-        assert_eq!((pair.a.ups(), pair.b.ups()), (1, 1), "seed {seed}");
+        assert!(pair.a.downs().is_empty() && pair.b.downs().is_empty(), "seed {seed}");
     }
 }
 

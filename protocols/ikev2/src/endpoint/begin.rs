@@ -95,7 +95,11 @@ impl Endpoint {
     fn may_begin(&mut self, now: Instant, from: Address, message: &Message) -> bool {
         let limits = self.settings.config.limits;
         let half_open = self.by_stranger.len();
-        if half_open >= limits.half_open || self.sessions.len() >= limits.sessions {
+        let from_there = |(stranger, _): &&(Address, u64)| stranger.remote.ip() == from.remote.ip();
+        // Whoever really is at one address must not take all there is for all addresses.
+        let greedy = half_open >= limits.cookie_from
+            && self.by_stranger.keys().filter(from_there).count() >= (limits.half_open / 4).max(1);
+        if half_open >= limits.half_open || self.sessions.len() >= limits.sessions || greedy {
             self.out.counters.drop(Drop::Full);
             return false;
         }

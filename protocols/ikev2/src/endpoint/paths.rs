@@ -257,7 +257,9 @@ impl Endpoint {
             self.inbound.insert(child.inbound, id);
             if matches!(child.sending, Sending::Live) {
                 let carrier = Carrier { session: id, inbound: child.inbound, outbound: child.outbound };
-                self.paths.entry(child.path).or_default().set_lane(child.lane, Some(carrier));
+                let state = self.paths.entry(child.path).or_default();
+                state.set_lane(child.lane, Some(carrier));
+                state.by = Some(id);
             }
         }
         self.paths.entry(path).or_default().sessions.push(id);

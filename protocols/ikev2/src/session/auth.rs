@@ -24,7 +24,7 @@ use crate::exchange::{Channel, Incoming, Patience, Question};
 use crate::payload::{AuthPayload, Certificate, CertificateRequest, IdPayload, Notify, Payload};
 use crate::proposal::Stage;
 use crate::timer::Timer;
-use crate::{Address, Authentication, Failure, Header, Identification, Message, rules};
+use crate::{Address, Authentication, Failure, Header, Identification, LocalPort, Message, rules};
 use claims::{Identity, Proof};
 use packet::Path;
 use std::collections::VecDeque;
@@ -353,7 +353,8 @@ impl ExpectAuth {
         let Some(channel) = &mut self.channel else { return State::ExpectAuth(self) };
         match channel.receive(cx, &mut base.timers, from, header, datagram) {
             Incoming::Request(message) => {
-                let began = std::mem::replace(&mut base.path, path_of(from));
+                let path = self.path(base, cx, from);
+                let began = std::mem::replace(&mut base.path, path);
                 base.address = from;
                 self.authenticate(base, cx, &message, began)
             }
@@ -363,6 +364,16 @@ impl ExpectAuth {
             }
             _ => State::ExpectAuth(self),
         }
+    }
+
+    /// The path of a peer that goes on from this address. One that began on 500 and goes on on 4500 wraps ESP in UDP if
+    /// a NAT was found; others go there because they would know MOBIKE (strongSwan), and send bare ESP.
+    fn path(&self, base: &Base, cx: &Cx<'_>, from: Address) -> Path {
+        let floated = base.address.local == LocalPort::Ike && from.local == LocalPort::NatTraversal;
+        if floated && !self.handshake.nat.any() && !cx.settings.config.force_encapsulation {
+            return Path::gre(from.remote.ip());
+        }
+        path_of(from)
     }
 
     fn agree(&self) -> Option<Channel> {
