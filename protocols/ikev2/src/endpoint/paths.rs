@@ -259,7 +259,6 @@ impl Endpoint {
                 let carrier = Carrier { session: id, inbound: child.inbound, outbound: child.outbound };
                 let state = self.paths.entry(child.path).or_default();
                 state.set_lane(child.lane, Some(carrier));
-                state.by = Some(id);
             }
         }
         self.paths.entry(path).or_default().sessions.push(id);
