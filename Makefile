@@ -36,9 +36,19 @@ root-tests: setup ## tests of single crates that make namespaces (need root)
 	@scripts/build.sh debug
 	$(CARGO) test -p dmvpn-linux-io -p dmvpn-dataplane -p dmvpn-agent --test '*'
 
-e2e: setup ## stories in network namespaces (need root); ONLY=name picks one
+# SECURITY= none, psk or cert, ESP= a proposal: how the networks of the stories are protected. Stories about encryption
+# itself say for themselves what they need, and are told once.
+SECURITY ?= none
+ESP ?= aes128gcm16
+e2e e2e-encrypted interop: export DMVPN_ESP := $(ESP)
+
+e2e: setup ## stories in network namespaces (need root); ONLY=name picks one; SECURITY=none|psk|cert, ESP=...
 	@scripts/build.sh debug
-	DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh lab $(ONLY)
+	DMVPN_SECURITY=$(SECURITY) DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh lab $(ONLY)
+
+e2e-encrypted: setup ## the stories of the overlay again, with certificates; ESP=... picks the cipher
+	@scripts/build.sh debug
+	DMVPN_SECURITY=cert DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh overlay $(ONLY)
 
 interop: setup ## stories against Linux mGRE + FRR routers in user-mode guests (need root); ONLY=name picks one
 	@e2e/interop/rig.sh build
@@ -73,4 +83,4 @@ generate: ## write generated files again (CRDs, field reference, gRPC code); CI 
 setup:
 	@scripts/setup.sh
 
-.PHONY: help demo check test note root-tests e2e e2e-clear interop flood bench schedules fuzz coverage deny generate setup
+.PHONY: help demo check test note root-tests e2e e2e-encrypted interop flood bench schedules fuzz coverage deny generate setup
