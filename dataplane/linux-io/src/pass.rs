@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn too_few_descriptors_are_an_error() {
         let (a, b) = UnixStream::pair().unwrap();
-        send(&a, &[a.as_fd()]).unwrap();
+        // Not `a` itself: who receives it would hold the end open that is to be closed.
+        send(&a, &[b.as_fd()]).unwrap();
         drop(a);
         let error = receive(&b, 2).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
