@@ -16,8 +16,10 @@ pub(crate) enum Kind {
     Stick,
     /// wireguard-go.
     WireguardGo,
-    /// This project.
+    /// This project, in the clear.
     KubeDmvpn,
+    /// This project, by AES-128-GCM.
+    KubeDmvpnEncrypted,
 }
 
 impl Kind {
@@ -28,7 +30,12 @@ impl Kind {
             Self::Stick => "stick",
             Self::WireguardGo => "wireguard-go",
             Self::KubeDmvpn => "kube-dmvpn",
+            Self::KubeDmvpnEncrypted => "encrypted",
         }
+    }
+
+    const fn is_ours(self) -> bool {
+        matches!(self, Self::KubeDmvpn | Self::KubeDmvpnEncrypted)
     }
 
     pub(crate) fn label(self) -> &'static str {
@@ -38,6 +45,7 @@ impl Kind {
             Self::Stick => "the measuring stick (a ceiling, no product)",
             Self::WireguardGo => "wireguard-go",
             Self::KubeDmvpn => "**kube-dmvpn**, GRE in UDP, clear",
+            Self::KubeDmvpnEncrypted => "**kube-dmvpn**, GRE in ESP in UDP, AES-128-GCM",
         }
     }
 }
@@ -78,7 +86,7 @@ pub(crate) fn prepare(kinds: &[Kind]) -> Result<Built, String> {
             format!("{e}\nwireguard-go needs Go and wireguard-tools (apt-get install golang wireguard-tools)")
         })?;
     }
-    if kinds.contains(&Kind::KubeDmvpn) && !built.agent.exists() {
+    if kinds.iter().any(|k| k.is_ours()) && !built.agent.exists() {
         return Err(format!("{} is missing: run `make bench`", built.agent.display()));
     }
     Ok(built)
@@ -190,7 +198,8 @@ pub(crate) fn start(kind: Kind, ends: &Ends, built: &Built) -> Result<Tunnel, St
         Kind::Vxlan => vxlan(ends, &mut t)?,
         Kind::Stick => stick(ends, built, &mut t)?,
         Kind::WireguardGo => wireguard(ends, built, &mut t)?,
-        Kind::KubeDmvpn => kube_dmvpn(ends, built, &mut t)?,
+        Kind::KubeDmvpn => kube_dmvpn(ends, built, &mut t, CLEAR)?,
+        Kind::KubeDmvpnEncrypted => kube_dmvpn(ends, built, &mut t, ENCRYPTED)?,
     }
     Ok(t)
 }
@@ -260,12 +269,19 @@ fn wireguard(ends: &Ends, built: &Built, t: &mut Tunnel) -> Result<(), String> {
     Ok(())
 }
 
-fn kube_dmvpn(ends: &Ends, built: &Built, t: &mut Tunnel) -> Result<(), String> {
+/// `security` of a manifest that says so in as many words.
+const CLEAR: &str = "{mode: None}";
+/// AES-128-GCM, and a key that both know: how the peers prove who they are does not show in what is measured.
+const ENCRYPTED: &str =
+    "{mode: Encrypted, esp: [aes128gcm16], authentication: {preSharedKey: {secret: bench-psk}}}";
+
+fn kube_dmvpn(ends: &Ends, built: &Built, t: &mut Tunnel, security: &str) -> Result<(), String> {
     let folder = scratch(t)?;
     for (ns, local, _, n) in ends.both() {
         let node = folder.join(n.to_string());
         fs::create_dir_all(node.join("manifests")).map_err(|e| e.to_string())?;
-        fs::write(node.join("manifests/dmvpn.yaml"), manifest(n, local)).map_err(|e| e.to_string())?;
+        fs::write(node.join("manifests/dmvpn.yaml"), manifest(n, local, security))
+            .map_err(|e| e.to_string())?;
         let agent = built.agent.to_string_lossy();
         let dir = |d: &str| node.join(d).to_string_lossy().into_owned();
         let (manifests, run_dir, state) = (dir("manifests"), dir("run"), dir("state"));
@@ -300,13 +316,13 @@ fn kube_dmvpn(ends: &Ends, built: &Built, t: &mut Tunnel) -> Result<(), String> 
     Ok(())
 }
 
-fn manifest(n: u8, local: &str) -> String {
+fn manifest(n: u8, local: &str, security: &str) -> String {
     let (kind, hubs) = match n {
         2 => ("DmvpnHub", String::new()),
         _ => ("DmvpnSpoke", format!("  hubs:\n  - {{address: {FAR}, tunnelAddress: 10.99.0.2}}\n")),
     };
     format!(
-        "apiVersion: kube-dmvpn.io/v1alpha1\nkind: {kind}\nmetadata: {{name: bench-{n}}}\nspec:\n{hubs}  tunnel: {{network: 10.99.0.0/24, addresses: 10.99.0.{n}/32, phase: 3, mtu: {MTU}}}\n  underlay: {{address: {local}}}\n  security: {{mode: None}}\n"
+        "apiVersion: kube-dmvpn.io/v1alpha1\nkind: {kind}\nmetadata: {{name: bench-{n}}}\nspec:\n{hubs}  tunnel: {{network: 10.99.0.0/24, addresses: 10.99.0.{n}/32, phase: 3, mtu: {MTU}}}\n  underlay: {{address: {local}}}\n  security: {security}\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: bench-psk}}\nstringData: {{psk: bench-only-0123456789abcdef}}\n"
     )
 }
 
