@@ -219,7 +219,7 @@ fn keys_are_exported_for_the_owner_only_and_removed_afterwards() {
 #[test]
 fn sessions_that_are_cleared_form_again() {
     story("clear-sa", |lab| {
-        let overlay = Overlay::build(lab)?;
+        let overlay = Overlay::tuned(lab, |manifest| manifest.proven_by(Proof::SharedKey))?;
         let said = overlay.a.ctl(&["clear", "sa", "hub"])?;
         assert!(said.starts_with("1 session ended"), "{said}");
         wait::until("packets to pass again", wait::PATIENCE, || {
