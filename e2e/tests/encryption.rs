@@ -132,17 +132,10 @@ fn who_speaks_in_clear_is_not_heard() {
             forger.send(from, to, 17, &udp(4500, 4500, &gre(&inner)))?;
             forger.send(from, to, 17, &udp(4754, 4754, &gre(&inner)))?;
         }
+        // Where we listen it is counted; for the other two an encrypted tunnel has no socket, and the kernel drops them.
         wait::until("the refusals to be counted", PATIENCE, || {
-            let counters = hub1.agent.ask().counters()?;
-            let count = |name: &str| counters.get(name).copied().unwrap_or(0);
-            // In UDP its first octets are taken for an SPI, and its length for an ESP packet's.
-            let as_esp = count("drop_unknown_spi") + count("drop_bad_esp");
-            let refused = (count("drop_clear"), count("drop_clear") + as_esp);
-            if refused.0 >= 10 && refused.1 >= 20 {
-                Ok(())
-            } else {
-                Err(Error::other(format!("{refused:?}")))
-            }
+            let clear = hub1.agent.ask().counters()?.get("drop_clear").copied().unwrap_or(0);
+            if clear >= 10 { Ok(()) } else { Err(Error::other(format!("{clear}"))) }
         })?;
         sleep(SECOND);
         assert_eq!(at_host.frames().iter().filter(|f| holds(&f.data, b"marker-in-clear")).count(), 0);
