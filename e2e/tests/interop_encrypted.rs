@@ -191,8 +191,7 @@ fn our_spokes_register_with_a_foreign_hub() {
 #[test]
 fn a_session_begun_by_swanctl_is_rekeyed_by_either_side() {
     story("strongswan_rekeys", |lab| {
-        let often =
-            |m: Manifest| ours(Proof::SharedKey)(m).with(json!({"underlay": {"encapsulation": "Bare"}}));
+        let often = ours(Proof::SharedKey);
         let hub1 = hub(1).tuned(often).start(lab)?;
         let at_hub = hub1.wire()?;
         let initiated = StrongSwan { start: Start::Initiated(HUB.0.to_owned()), ..StrongSwan::default() };
