@@ -215,6 +215,8 @@ fn a_session_begun_by_swanctl_is_rekeyed_by_either_side() {
             |m: Manifest| often(m).with(json!({"security": {"rekey": {"child": "3s", "ike": "7s"}}}));
         hub1.agent.apply(&hub(1).tuned(shorter).manifest)?;
         hub1.agent.ask().clear_sessions("")?;
+        // Without a trap nobody begins again by himself.
+        guest.swanctl("--initiate --child gre --timeout 20")?;
         guest.wait_ping("10.1.0.1", &hub1.host_address)?;
         at_hub.clear();
         let (_, said) =
