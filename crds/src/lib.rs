@@ -8,6 +8,7 @@
 
 pub mod conditions;
 pub mod hub;
+pub mod kubernetes;
 pub mod manifest;
 pub mod node;
 pub mod reference;

@@ -1,0 +1,4 @@
+//! `dmvpn-cni`: the CNI plugin.
+#![forbid(unsafe_code)]
+
+fn main() {}
