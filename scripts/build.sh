@@ -5,5 +5,5 @@ profile=${1:-debug}
 flags=(); [ "$profile" = release ] && flags=(--release)
 start=$(date +%s)
 echo "building ($profile) ..."
-cargo build --workspace --bins "${flags[@]}"
+"${CARGO:-cargo}" build --workspace --bins "${flags[@]}"
 echo "built in $(( $(date +%s) - start )) s"

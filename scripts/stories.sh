@@ -16,4 +16,4 @@ for f in e2e/tests/*.rs; do
         overlay/*) targets+=(--test "$name");;
     esac
 done
-exec cargo test -p dmvpn-e2e "${targets[@]}" -- --test-threads="${STORY_THREADS:-2}" $only
+exec "${CARGO:-cargo}" test -p dmvpn-e2e "${targets[@]}" -- --test-threads="${STORY_THREADS:-2}" $only
