@@ -107,9 +107,9 @@ fn whole(number: f64) -> Option<i64> {
     format!("{number:.0}").parse().ok().filter(|_| number.fract() == 0.0)
 }
 
-/// Where Helm looks for CRDs: they are installed before everything else, and `helm upgrade` leaves them alone, so
-/// that nobody loses their networks to a downgrade. They are generated in place, so that there is no second copy.
-pub const FOLDER: &str = "charts/kube-dmvpn/crds";
+/// Where the chart's template `crds.yaml` finds them. Not the chart's `crds/`, which Helm installs once and never upgrades.
+/// They are generated in place, so that there is no second copy.
+pub const FOLDER: &str = "charts/kube-dmvpn/files/crds";
 
 /// Every generated file: its path from the root of the repository, and its content.
 ///

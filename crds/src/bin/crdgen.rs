@@ -3,7 +3,7 @@
 //! ```text
 //! crdgen                  all CRDs as one YAML stream
 //! crdgen --reference      the field reference (Markdown)
-//! crdgen --write ROOT     writes ROOT/charts/kube-dmvpn/crds/*.yaml and ROOT/docs/reference.md
+//! crdgen --write ROOT     writes ROOT/charts/kube-dmvpn/files/crds/*.yaml and ROOT/docs/reference.md
 //! ```
 
 use dmvpn_crds::{reference, schema};
