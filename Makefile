@@ -10,7 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 export DMVPN_TEST_MARK := $(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
 
 help: ## print this
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 demo: setup ## the main job, encrypted (MODE=none: in clear): a hub, spokes (one behind a NAT) and hosts in network namespaces, narrated; cleans up
 	@scripts/build.sh release
@@ -55,6 +55,13 @@ interop: setup ## stories against Linux mGRE + FRR routers in user-mode guests (
 	@scripts/build.sh debug
 	DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh interop $(ONLY)
 
+kubernetes-setup: setup ## builds Kubernetes, etcd, containerd and Helm from source, once: 15 min and 4 GB when nothing is there
+	@e2e/kubernetes/setup.sh
+
+e2e-kubernetes: kubernetes-setup ## stories on real clusters (need root); ONLY=name picks one
+	@scripts/build.sh debug
+	DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh kubernetes $(ONLY)
+
 flood: setup ## 10,000 spoofed handshakes a second for 30 s against the release build (needs root)
 	@scripts/build.sh release
 	DMVPN_BIN_DIR=$(CURDIR)/target/release DMVPN_FLOOD_RATE=10000 DMVPN_FLOOD_SECONDS=30 $(CARGO) test -p dmvpn-e2e --test flood
@@ -83,4 +90,4 @@ generate: ## write generated files again (CRDs, field reference, gRPC code); CI 
 setup:
 	@scripts/setup.sh
 
-.PHONY: help demo check test note root-tests e2e e2e-encrypted interop flood bench schedules fuzz coverage deny generate setup
+.PHONY: help demo check test note root-tests e2e e2e-encrypted interop kubernetes-setup e2e-kubernetes flood bench schedules fuzz coverage deny generate setup

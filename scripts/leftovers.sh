@@ -32,6 +32,7 @@ things() {
     { ip route show table all; ip -6 route show table all; } | grep -E 'dev dmvpn|proto nhrp' | sed 's/^/route /' || true
     { ip rule; ip -6 rule; } | grep -E 'dmvpn|proto nhrp' | sed 's/^/rule /' || true
     find /tmp /dev/shm -maxdepth 1 -name "kdlab-$MARK-*" -printf 'file %p\n'
+    find /sys/fs/cgroup -maxdepth 2 -name "kdlab-$MARK-*" -printf 'cgroup %p\n'
 }
 
 case ${1:-} in

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# stories.sh lab|overlay|interop [NAME]: runs the stories of one kind, or those whose name contains NAME. `overlay` are those
+# stories.sh lab|overlay|interop|kubernetes [NAME]: runs the stories of one kind, or those whose name contains NAME. `overlay` are those
 # of `lab` that are told of any network, protected or not (DMVPN_SECURITY, DMVPN_ESP).
 set -euo pipefail
 kind=$1 only=${2:-}
@@ -9,8 +9,9 @@ for f in e2e/tests/*.rs; do
     name=$(basename "$f" .rs)
     case $kind/$name in
         interop/interop_*) targets+=(--test "$name");;
-        interop/*) ;;
-        */interop_*) ;;
+        kubernetes/kubernetes_*) targets+=(--test "$name");;
+        interop/*|kubernetes/*) ;;
+        */interop_*|*/kubernetes_*) ;;
         lab/*) targets+=(--test "$name");;
         overlay/the_lab|overlay/*encrypt*|overlay/certificates|overlay/fail_closed|overlay/flood) ;;
         overlay/*) targets+=(--test "$name");;

@@ -1,5 +1,6 @@
 //! What a lab, or a whole test run, may have left behind.
 
+use crate::kubernetes::cgroup;
 use crate::netns;
 use crate::topology::MARK;
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
@@ -49,6 +50,7 @@ impl Snapshot {
         let processes = our_processes().into_iter().filter(|p| p.contains(&prefix));
         things.extend(processes.map(|p| format!("process {p}")));
         things.extend(folders(&prefix).into_iter().map(|path| format!("file {}", path.display())));
+        things.extend(cgroup::named(&prefix).into_iter().map(|path| format!("cgroup {}", path.display())));
         Self { things }
     }
 
@@ -66,6 +68,7 @@ pub(crate) fn of_lab(id: &str, directory: &Path) -> Vec<String> {
     if directory.exists() {
         left.push(format!("file {}", directory.display()));
     }
+    left.extend(cgroup::named(&format!("{id}-")).iter().map(|path| format!("cgroup {}", path.display())));
     let mark = directory.to_string_lossy().into_owned();
     left.extend(our_processes().into_iter().filter(|p| p.contains(&mark)).map(|p| format!("process {p}")));
     left
@@ -119,6 +122,7 @@ fn remove_all(prefix: &str) {
     for path in folders(prefix) {
         let _ = fs::remove_dir_all(&path);
     }
+    cgroup::remove(prefix);
 }
 
 /// Folders that begin like this, where labs have theirs.
@@ -157,6 +161,9 @@ pub(crate) fn adopt_orphans() {
 fn our_processes() -> Vec<String> {
     let own = std::process::id().to_string();
     let programs = ["dmvpn-agent", "dmvpn-datapath", "dmvpnctl", "linux.uml"];
+    // Of a cluster, what would be left if its first process were.
+    let programs = programs.into_iter().chain(["etcd", "kube-apiserver", "kubelet", "containerd"]);
+    let programs: Vec<_> = programs.collect();
     entries(Path::new("/proc"))
         .into_iter()
         .filter(|path| path.file_name().is_some_and(|n| n != own.as_str()))

@@ -12,6 +12,7 @@ pub mod decode;
 pub mod error;
 pub mod interop;
 pub mod keys;
+pub mod kubernetes;
 pub mod leaks;
 pub mod manifest;
 pub mod nat;

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -45,10 +45,17 @@ impl Namespace {
     }
 
     fn open(name: &str) -> Result<Self> {
-        let path = format!("{NETNS_DIR}/{name}");
-        let file = File::open(&path).map_err(Error::io(format!("open {path}")))?;
-        let inode = file.metadata().map_err(Error::io(format!("stat {path}")))?.ino();
-        Ok(Self { name: name.to_owned(), file, inode, removed: AtomicBool::new(false) })
+        let this = Self::adopt(name, Path::new(&format!("{NETNS_DIR}/{name}")))?;
+        this.removed.store(false, Ordering::Relaxed);
+        Ok(this)
+    }
+
+    /// A namespace that somebody else made and removes, such as a pod's. `ip netns` does not know it: what needs a name
+    /// (`ip`, `nft`) does not work with it.
+    pub(crate) fn adopt(name: &str, path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io(format!("open {}", path.display())))?;
+        let inode = file.metadata().map_err(Error::io(format!("stat {}", path.display())))?.ino();
+        Ok(Self { name: name.to_owned(), file, inode, removed: AtomicBool::new(true) })
     }
 
     /// The name, as `ip netns exec` takes it.
@@ -219,7 +226,7 @@ pub fn run(command: &mut Command) -> Result<Output> {
 }
 
 /// Runs a program with `input` on its standard input.
-fn feed(command: &mut Command, input: &str) -> Result<Output> {
+pub(crate) fn feed(command: &mut Command, input: &str) -> Result<Output> {
     let line = format!("{} <<< {input:?}", line_of(command));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(Error::io(format!("run `{line}`")))?;

@@ -13,6 +13,7 @@
 
 use crate::error::{Error, Result};
 use crate::keys::Keyring;
+use crate::kubernetes::cgroup;
 use crate::leaks;
 use crate::nat::NatRouter;
 use crate::netns::{self, Namespace};
@@ -227,6 +228,7 @@ impl Drop for Lab {
         }
         let _ = fs::remove_dir_all(&self.inner.directory);
         let _ = fs::remove_dir_all(self.memory());
+        cgroup::remove(&self.inner.id);
         let left = leaks::of_lab(&self.inner.id, &self.inner.directory);
         if !left.is_empty() && !std::thread::panicking() {
             panic!("the lab of {:?} left behind: {left:#?}", self.inner.name);
@@ -242,6 +244,11 @@ impl Node {
         let gateway =
             (format!("169.254.{}.{}", number / 250, number % 250 + 1), format!("fe80::{:x}", number + 1));
         Ok(Self { name: name.to_owned(), namespace, lab: Arc::clone(lab), gateway })
+    }
+
+    /// A host whose namespace somebody else made and removes.
+    pub(crate) fn adopt(&self, name: &str, namespace: Namespace) -> Self {
+        Self { name: name.to_owned(), namespace: Arc::new(namespace), ..self.clone() }
     }
 
     /// Its name within the lab.

@@ -1,0 +1,130 @@
+//! Pods that talk: what stories send traffic between.
+
+use super::cluster::Cluster;
+use crate::error::{Error, Result};
+use crate::topology::Node;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// A pod to be run.
+#[derive(Clone, Debug)]
+pub struct PodPlan {
+    name: String,
+    node: Option<String>,
+    command: Vec<String>,
+    annotations: Value,
+}
+
+impl PodPlan {
+    /// A pod that waits.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            node: None,
+            command: vec!["sleep".to_owned(), "2147483647".to_owned()],
+            annotations: json!({}),
+        }
+    }
+
+    /// A pod that serves this page on port 80, and logs who asks.
+    #[must_use]
+    pub fn web(name: &str, page: &str) -> Self {
+        let serve = format!("mkdir -p /www && echo '{page}' > /www/index.html && exec httpd -f -v -h /www");
+        Self { command: vec!["sh".to_owned(), "-c".to_owned(), serve], ..Self::new(name) }
+    }
+
+    /// On this node.
+    #[must_use]
+    pub fn on(self, node: &str) -> Self {
+        Self { node: Some(node.to_owned()), ..self }
+    }
+
+    /// With another command of busybox.
+    #[must_use]
+    pub fn command(self, command: &[&str]) -> Self {
+        Self { command: command.iter().map(|&word| word.to_owned()).collect(), ..self }
+    }
+
+    /// With an annotation.
+    #[must_use]
+    pub fn annotated(mut self, key: &str, value: &str) -> Self {
+        self.annotations[key] = value.into();
+        self
+    }
+
+    fn object(&self) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": self.name, "annotations": self.annotations, "labels": {"app": self.name}},
+            "spec": {
+                "nodeName": self.node, "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false,
+                "tolerations": [{"operator": "Exists"}],
+                "containers": [{
+                    "name": "main", "image": "localhost/busybox:dev", "imagePullPolicy": "Never",
+                    "command": self.command,
+                }],
+            },
+        })
+    }
+}
+
+/// A running pod.
+pub struct Pod {
+    /// Its name; it is in the namespace `default`.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// The Node it runs on.
+    pub on: String,
+    node: Node,
+}
+
+impl Pod {
+    /// Its network namespace, as a host of the lab: pings and flows begin and end there.
+    #[must_use]
+    pub const fn host(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl Cluster {
+    /// Runs a pod and waits until it does.
+    pub fn run_pod(&self, plan: &PodPlan) -> Result<Pod> {
+        self.apply(&plan.object().to_string())?;
+        let what = format!("pod {} to run", plan.name);
+        let (address, on, container) =
+            self.wait_for(&what, Duration::from_secs(60), &["pod", &plan.name], |pod| {
+                let status = &pod["status"];
+                let container = &status["containerStatuses"][0];
+                let id = container["containerID"].as_str().and_then(|id| id.strip_prefix("containerd://"));
+                match (status["podIP"].as_str(), pod["spec"]["nodeName"].as_str(), id) {
+                    (Some(ip), Some(on), Some(id)) if container["state"]["running"].is_object() => {
+                        Ok((ip.to_owned(), on.to_owned(), id.to_owned()))
+                    }
+                    _ => Err(status.to_string()),
+                }
+            })?;
+        let machine = self.machines().into_iter().find(|m| m.name() == on);
+        let machine =
+            machine.ok_or_else(|| Error::other(format!("{} is on {on}, no node of ours", plan.name)))?;
+        let node = self.router().adopt(&plan.name, machine.container(&container)?);
+        Ok(Pod { name: plan.name.clone(), address, on, node })
+    }
+
+    /// Runs a command in a pod, and returns what it printed.
+    pub fn in_pod(&self, pod: &str, command: &[&str]) -> Result<String> {
+        self.exec("default", pod, "", command)
+    }
+
+    /// Fetches a page from within a pod, in five seconds or not at all.
+    pub fn fetch(&self, pod: &str, host: &str) -> Result<String> {
+        // Debian's static busybox dies of its own `wget -T`.
+        self.in_pod(pod, &["timeout", "5", "wget", "-q", "-O", "-", &format!("http://{host}/")])
+    }
+
+    /// What a pod wrote to its log.
+    pub fn pod_log(&self, pod: &str) -> Result<String> {
+        self.kubectl(&["logs", pod])
+    }
+}
