@@ -23,7 +23,7 @@ fn generated_code_is_up_to_date() {
 
 /// protox stands in for protoc, so that nothing but cargo is needed.
 fn generate(proto: &Path, out: &Path) {
-    let files = protox::compile([proto.join("agent.proto")], [proto]).unwrap();
+    let files = protox::compile([proto.join("agent.proto"), proto.join("cni.proto")], [proto]).unwrap();
     tonic_prost_build::configure()
         .type_attribute(".", "#[derive(serde::Serialize)]")
         .btree_map(".")
