@@ -61,4 +61,10 @@ pub mod reasons {
     pub const ADDRESSES_EXHAUSTED: &str = "AddressesExhausted";
     /// `Accepted`: a Secret, hub or other thing it names is missing.
     pub const REFERENCE_MISSING: &str = "ReferenceMissing";
+    /// `Accepted` (node): nobody has signed the node's certificate yet.
+    pub const CERTIFICATE_PENDING: &str = "CertificatePending";
+    /// `Accepted` (node): the signer refused the node's certificate.
+    pub const CERTIFICATE_DENIED: &str = "CertificateDenied";
+    /// `Accepted` (node): the agent runs what the specification says.
+    pub const APPLIED: &str = "Applied";
 }

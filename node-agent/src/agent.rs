@@ -1,12 +1,17 @@
 //! The agent of one node: builds everything from a validated configuration, follows its changes, and takes everything
 //! down in order.
+//!
+//! In an upgrade two agents meet: the new one waits for the lock on the run directory, and says by a second lock that it
+//! waits. The old one, told to end, sees that and leaves everything as it is; without a successor it takes its leave.
 
 use crate::config::TunnelConfig;
 use crate::control::{Control, Handle, Parts};
 use crate::datapath::Process;
 use crate::kernel::Kernel;
+use crate::source::{About, Outcome, Outcomes, Problem, Source};
 use crate::state::StateDir;
-use crate::{clock, grpc, manifests, metrics};
+use crate::{clock, grpc, kubernetes, manifests, metrics};
+use crds::conditions::reasons;
 use ipnet::IpNet;
 use packet::Instant;
 use rpc::agent::{CapturedPacket, Configuration, Event};
@@ -14,32 +19,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::{fs, io};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 
-/// Where in the state directory the manifests stand that were last in force.
-const LAST_GOOD: &str = "manifests";
+/// A successor looks so often whether the agent before it has ended.
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How the agent was started.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Folder of manifests.
-    pub manifests: PathBuf,
+    /// Where the configuration comes from.
+    pub source: Source,
     /// Name of this node.
     pub node: String,
     /// Sockets.
     pub run_dir: PathBuf,
     /// What survives.
     pub state_dir: PathBuf,
-    /// The datapath's binary.
-    pub datapath: PathBuf,
+    /// The datapath's binary; `None`: somebody else starts the datapath, and again when it ends.
+    pub datapath: Option<PathBuf>,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
     /// Datapath threads per tunnel.
     pub workers: u16,
-    /// Leave everything to a successor at the end.
+    /// Leave everything to a successor at the end, also when none waits yet.
     pub keep_datapath: bool,
+    /// Where another agent runs, wait until it has ended.
+    pub succeed: bool,
 }
 
 /// Why the agent ended.
@@ -66,8 +74,12 @@ pub struct Shared {
     pub node: String,
     /// Events, as they happen.
     pub live: broadcast::Sender<Event>,
+    /// Told when a configuration was applied.
+    pub changed: Notify,
+    /// How it goes with the API server, where there is one.
+    pub reach: kubernetes::Reach,
     started: Instant,
-    source: PathBuf,
+    source: Source,
     state: Mutex<State>,
 }
 
@@ -75,7 +87,10 @@ pub struct Shared {
 struct State {
     tunnels: BTreeMap<String, Handle>,
     applied: Instant,
-    errors: Vec<String>,
+    /// A configuration was in force since the start.
+    configured: bool,
+    problems: Vec<Problem>,
+    generation: Option<i64>,
 }
 
 impl Shared {
@@ -96,10 +111,24 @@ impl Shared {
     pub fn configuration(&self) -> Configuration {
         let state = self.lock();
         Configuration {
-            source: self.source.display().to_string(),
+            source: self.source.to_string(),
             applied_ms: clock::millis_since(clock::now(), state.applied),
-            errors: state.errors.clone(),
+            errors: state.problems.iter().map(|problem| problem.message.clone()).collect(),
         }
+    }
+
+    /// What is wrong with the configuration, and which generation of it is in force.
+    #[must_use]
+    pub fn applied(&self) -> (Vec<Problem>, Option<i64>) {
+        let state = self.lock();
+        (state.problems.clone(), state.generation)
+    }
+
+    /// Does the node do what it is told, even if that is nothing? A folder without a tunnel is taken for a mistake.
+    #[must_use]
+    pub fn is_idle_on_purpose(&self) -> bool {
+        let state = self.lock();
+        matches!(self.source, Source::Kubernetes { .. }) && state.configured && state.problems.is_empty()
     }
 
     /// A panic elsewhere leaves plain data behind, which is as good as before.
@@ -110,7 +139,11 @@ impl Shared {
 
 /// Runs the agent until `stop` is told.
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), Error> {
-    let _lock = lock_run_dir(&options)?;
+    let mut stop = std::pin::pin!(stop);
+    let lock = tokio::select! {
+        lock = lock_run_dir(&options) => lock?,
+        () = &mut stop => return Ok(()),
+    };
     let state = StateDir::open(&options.state_dir).map_err(named(&options.state_dir))?;
     let mut agent = Agent::new(&options, state)?;
     let mut servers = JoinSet::new();
@@ -120,23 +153,11 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         let shared = Arc::clone(&agent.shared);
         servers.spawn(async move { metrics::serve(address, shared).await });
     }
-
-    let first = manifests::load(&options.manifests, &options.node, options.workers);
-    if first.is_err()
-        && let Ok(last) = manifests::load(&options.state_dir.join(LAST_GOOD), &options.node, options.workers)
-    {
-        tracing::warn!("the manifests can't be used: starting with those that were last in force");
-        agent.apply(Ok(last)).await;
-    }
-    let watch =
-        manifests::watch(options.manifests.clone(), options.node.clone(), options.workers, first.clone());
-    let mut changes = watch?;
-    follow(&mut agent, &options, first).await;
-    let mut stop = std::pin::pin!(stop);
+    let mut outcomes = agent.source(&options)?;
     loop {
         tokio::select! {
             () = &mut stop => break,
-            Some(outcome) = changes.recv() => follow(&mut agent, &options, outcome).await,
+            Some(outcome) = outcomes.recv() => agent.apply(outcome).await,
             Some(ended) = servers.join_next() => match ended {
                 // The network goes on without its API; the log says so.
                 Ok(Err(error)) => tracing::error!(%error, "a server ended"),
@@ -144,23 +165,14 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
             },
         }
     }
-    agent.shutdown(!options.keep_datapath).await;
-    let _ = fs::remove_file(options.run_dir.join("agent.sock"));
-    Ok(())
-}
-
-/// Applies what the folder says, and keeps a copy of it when it is good, so that a restart finds one whatever becomes
-/// of the folder.
-async fn follow(agent: &mut Agent, options: &Options, outcome: manifests::Outcome) {
-    let good = outcome.is_ok();
-    agent.apply(outcome).await;
-    if good {
-        let kept = options.state_dir.join(LAST_GOOD);
-        let is_good = |folder: &Path| manifests::load(folder, &options.node, options.workers).is_ok();
-        if let Err(error) = manifests::keep(&options.manifests, &kept, is_good) {
-            tracing::warn!(%error, folder = %kept.display(), "cannot keep a copy of the manifests");
-        }
+    let keep = options.keep_datapath || is_awaited(&options.run_dir);
+    if keep {
+        tracing::info!("ending; a successor goes on");
     }
+    agent.shutdown(!keep).await;
+    let _ = fs::remove_file(options.run_dir.join("agent.sock"));
+    drop(lock);
+    Ok(())
 }
 
 struct Agent {
@@ -187,27 +199,45 @@ impl Agent {
             shared: Arc::new(Shared {
                 node: options.node.clone(),
                 live: broadcast::channel(1024).0,
+                changed: Notify::new(),
+                reach: kubernetes::Reach::default(),
                 started: now,
-                source: options.manifests.clone(),
-                state: Mutex::new(State { tunnels: BTreeMap::new(), applied: now, errors: Vec::new() }),
+                source: options.source.clone(),
+                state: Mutex::new(State {
+                    tunnels: BTreeMap::new(),
+                    applied: now,
+                    configured: false,
+                    problems: Vec::new(),
+                    generation: None,
+                }),
             }),
             captured: broadcast::channel(4096).0,
         })
     }
 
-    /// Brings the node to a new configuration; a wrong one changes nothing.
-    async fn apply(&mut self, outcome: manifests::Outcome) {
-        let tunnels = match outcome {
-            Ok(tunnels) => tunnels,
-            Err(errors) => {
-                for error in &errors {
-                    tracing::error!("manifest not applied: {error}");
-                }
-                self.shared.lock().errors = errors;
-                return;
+    fn source(&self, options: &Options) -> Result<Outcomes, Error> {
+        let Options { node, workers, source, .. } = options;
+        let about = About { node: node.clone(), workers: *workers, state: self.state.clone() };
+        Ok(match source {
+            Source::Manifests(folder) => manifests::start(folder, &about)?,
+            Source::Kubernetes { namespace } => {
+                kubernetes::start(&about, namespace, &self.shared)
             }
+        })
+    }
+
+    /// Brings the node to a new configuration; a wrong one changes nothing.
+    async fn apply(&mut self, outcome: Outcome) {
+        let Outcome { tunnels, protected, mut problems, generation } = outcome;
+        for Problem { tunnel, reason, message } in &problems {
+            tracing::error!(tunnel, reason, "not applied: {message}");
+        }
+        let Some(tunnels) = tunnels else {
+            self.shared.lock().problems = problems;
+            self.shared.changed.notify_waiters();
+            return;
         };
-        let mut errors = self.protect(&tunnels).await;
+        let mut errors = self.protect(&protected).await;
         let wanted: BTreeSet<&str> = tunnels.iter().map(TunnelConfig::interface).collect();
         let gone: Vec<Handle> =
             self.shared.tunnels().into_iter().filter(|t| !wanted.contains(t.interface())).collect();
@@ -219,9 +249,15 @@ impl Agent {
         for config in tunnels {
             errors.extend(self.apply_tunnel(config).await.err());
         }
-        let mut state = self.shared.lock();
-        state.applied = clock::now();
-        state.errors = errors;
+        problems.extend(errors.into_iter().map(|e| Problem::of_node(reasons::KERNEL_REFUSED, e)));
+        {
+            let mut state = self.shared.lock();
+            state.applied = clock::now();
+            state.configured = true;
+            state.problems = problems;
+            state.generation = generation;
+        }
+        self.shared.changed.notify_waiters();
     }
 
     async fn apply_tunnel(&self, config: TunnelConfig) -> Result<(), String> {
@@ -249,9 +285,7 @@ impl Agent {
     }
 
     /// Makes exactly the protected prefixes of all tunnels unreachable by other ways, before anything else.
-    async fn protect(&self, tunnels: &[TunnelConfig]) -> Vec<String> {
-        let wanted: BTreeSet<IpNet> =
-            tunnels.iter().flat_map(|t| t.protected.iter().map(IpNet::trunc)).collect();
+    async fn protect(&self, wanted: &BTreeSet<IpNet>) -> Vec<String> {
         let mut errors = Vec::new();
         let present = match self.kernel.protected().await {
             Ok(present) => present.into_iter().collect(),
@@ -263,7 +297,7 @@ impl Agent {
         for prefix in wanted.difference(&present) {
             errors.extend(self.kernel.protect(*prefix).await.err().map(|e| e.to_string()));
         }
-        for prefix in present.difference(&wanted) {
+        for prefix in present.difference(wanted) {
             errors.extend(self.kernel.unprotect(*prefix).await.err().map(|e| e.to_string()));
         }
         errors
@@ -281,20 +315,57 @@ impl Agent {
             tunnels.spawn(async move { tunnel.shutdown(deregister).await });
         }
         while tunnels.join_next().await.is_some() {}
-        if deregister && let Err(error) = self.process.stop().await {
+        // Somebody else's is not ours to stop; it has let go of the tunnels already.
+        let ours = self.process.binary.is_some();
+        if ours && deregister && let Err(error) = self.process.stop().await {
             tracing::warn!(%error, "cannot stop the datapath");
         }
     }
 }
 
-/// Two agents with one run directory would undo each other's work.
-fn lock_run_dir(options: &Options) -> Result<fs::File, Error> {
-    let path = options.run_dir.join("agent.lock");
-    fs::create_dir_all(&options.run_dir).map_err(named(&options.run_dir))?;
-    let file = fs::File::create(&path).map_err(named(&path))?;
-    file.try_lock().map_err(|_| Error::Running(options.run_dir.clone()))?;
-    Ok(file)
+/// Held for as long as an agent runs.
+struct Lock {
+    _running: fs::File,
 }
+
+/// Two agents with one run directory would undo each other's work.
+async fn lock_run_dir(options: &Options) -> Result<Lock, Error> {
+    fs::create_dir_all(&options.run_dir).map_err(named(&options.run_dir))?;
+    let running = open_lock(&options.run_dir.join(RUNNING))?;
+    if running.try_lock().is_ok() {
+        return Ok(Lock { _running: running });
+    }
+    if !options.succeed {
+        return Err(Error::Running(options.run_dir.clone()));
+    }
+    tracing::info!("another agent runs here: waiting until it ends");
+    let waiting = open_lock(&options.run_dir.join(WAITING))?;
+    loop {
+        // With the first, the agent that runs knows of us; with the second, there is none.
+        if waiting.try_lock().is_ok() {
+            break;
+        }
+        tokio::time::sleep(LOCK_INTERVAL).await;
+    }
+    while running.try_lock().is_err() {
+        tokio::time::sleep(LOCK_INTERVAL).await;
+    }
+    Ok(Lock { _running: running })
+}
+
+/// Does a successor wait for us to end?
+fn is_awaited(run_dir: &Path) -> bool {
+    fs::File::open(run_dir.join(WAITING)).is_ok_and(|lock| lock.try_lock().is_err())
+}
+
+fn open_lock(path: &Path) -> Result<fs::File, Error> {
+    fs::File::create(path).map_err(named(path))
+}
+
+/// The lock of the agent that runs.
+pub const RUNNING: &str = "agent.lock";
+/// The lock of one that waits to run.
+pub const WAITING: &str = "agent.next";
 
 fn named(path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.display().to_string();

@@ -3,6 +3,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use dmvpn_agent::agent::{self, Options};
+use dmvpn_agent::source::Source;
 use dmvpn_agent::uninstall;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -20,8 +21,17 @@ struct Arguments {
     command: Option<Command>,
 
     /// Folder of DmvpnHub, DmvpnSpoke and Secret manifests; changes are applied as they are written
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "kubernetes")]
     manifests: Option<PathBuf>,
+
+    /// Take the configuration from this node's DmvpnNode, as the operator writes it, and write its status; a new agent
+    /// waits for the one before it to end
+    #[arg(long)]
+    kubernetes: bool,
+
+    /// Namespace of the release, where the Secrets are
+    #[arg(long, value_name = "NAME", default_value = crds::kubernetes::NAMESPACE, requires = "kubernetes")]
+    namespace: String,
 
     /// Name of this node
     #[arg(long, value_name = "NAME")]
@@ -35,7 +45,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/kube-dmvpn", global = true)]
     state_dir: PathBuf,
 
-    /// The dmvpn-datapath binary [default: beside this one]
+    /// The dmvpn-datapath binary; "external" if somebody else starts it, and again when it ends [default: beside this one]
     #[arg(long, value_name = "PATH")]
     datapath: Option<PathBuf>,
 
@@ -82,6 +92,12 @@ impl FromStr for Metrics {
     }
 }
 
+/// The Kubernetes client logs each attempt; what matters of that we say once.
+const DEFAULT_FILTER: &str = "info,kube_client=off,kube_runtime=off";
+
+/// Instead of the path of a datapath that we start.
+const EXTERNAL: &str = "external";
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -93,16 +109,28 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> ExitCode {
-    let (Some(manifests), Some(node)) = (arguments.manifests, arguments.node.or_else(host_name)) else {
-        eprintln!("dmvpn-agent: say --manifests DIR and --node NAME");
+    let source = match (arguments.manifests, arguments.kubernetes) {
+        (Some(folder), _) => Source::Manifests(folder),
+        (None, true) => Source::Kubernetes { namespace: arguments.namespace },
+        (None, false) => {
+            eprintln!("dmvpn-agent: say --manifests DIR or --kubernetes");
+            return ExitCode::from(2);
+        }
+    };
+    let Some(node) = arguments.node.or_else(host_name) else {
+        eprintln!("dmvpn-agent: say --node NAME");
         return ExitCode::from(2);
     };
     let options = Options {
-        manifests,
+        succeed: matches!(source, Source::Kubernetes { .. }),
+        source,
         node,
         run_dir: arguments.run_dir,
         state_dir: arguments.state_dir,
-        datapath: arguments.datapath.unwrap_or_else(beside_this),
+        datapath: match arguments.datapath {
+            Some(path) if path == Path::new(EXTERNAL) => None,
+            path => Some(path.unwrap_or_else(beside_this)),
+        },
         metrics: arguments.metrics.0,
         workers: arguments.workers.unwrap_or_else(default_workers),
         keep_datapath: arguments.keep_datapath,
@@ -138,7 +166,7 @@ async fn stop_signal() {
 }
 
 fn init_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -5,6 +5,7 @@
 //! A folder with a mistake anywhere changes nothing: what runs goes on, and every mistake is told.
 
 use crate::config::TunnelConfig;
+use crate::source::{self, About, Outcomes};
 use crds::manifest;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use plan::NodeFacts;
@@ -23,8 +24,47 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// It is read again this often in any case, as some file systems tell nothing.
 const REREAD: Duration = Duration::from_secs(60);
 
+/// Where in the state directory the manifests stand that were last in force.
+const LAST_GOOD: &str = "manifests";
+
 /// What a node is to do; or everything that is wrong with the folder.
 pub type Outcome = Result<Vec<TunnelConfig>, Vec<String>>;
+
+/// Tells what the folder says, and each change. Where it can't be used at the start, what was last in force comes first.
+pub fn start(folder: &Path, about: &About) -> notify::Result<Outcomes> {
+    let About { node, workers, state } = about.clone();
+    let last = state.path().join(LAST_GOOD);
+    let first = load(folder, &node, workers);
+    let mut changes = watch(folder.to_owned(), node.clone(), workers, first.clone())?;
+    let before = first.is_err().then(|| load(&last, &node, workers)).and_then(Result::ok);
+    let (outcomes, receiver) = mpsc::channel::<source::Outcome>(1);
+    let folder = folder.to_owned();
+    tokio::spawn(async move {
+        if let Some(before) = before {
+            tracing::warn!("the manifests can't be used: starting with those that were last in force");
+            if outcomes.send(Ok(before).into()).await.is_err() {
+                return;
+            }
+        }
+        let mut next = Some(first);
+        while let Some(outcome) = next {
+            let good = outcome.is_ok();
+            if outcomes.send(outcome.into()).await.is_err() {
+                return;
+            }
+            // A copy, so that a restart finds one whatever becomes of the folder.
+            let kept = keep(&folder, &last, |copy| load(copy, &node, workers).is_ok());
+            if let (true, Err(error)) = (good, kept) {
+                tracing::warn!(%error, folder = %last.display(), "cannot keep a copy of the manifests");
+            }
+            next = tokio::select! {
+                () = outcomes.closed() => None,
+                change = changes.recv() => change,
+            };
+        }
+    });
+    Ok(receiver)
+}
 
 /// Reads the folder for this node. `workers`: datapath threads per tunnel.
 pub fn load(folder: &Path, node: &str, workers: u16) -> Outcome {

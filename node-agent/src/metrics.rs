@@ -2,6 +2,7 @@
 
 use crate::agent::Shared;
 use crate::control::Snapshot;
+use crate::kubernetes::Reach;
 use crate::routing::Origin;
 use crate::sessions;
 use dmvpn::view::{Role, ShortcutState};
@@ -22,14 +23,14 @@ use tokio::net::{TcpListener, TcpStream};
 const MAX_HEAD: usize = 8 << 10;
 /// A client has so long for its request, and so long to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for the port before the next try.
+const PORT_RETRY: Duration = Duration::from_millis(200);
 /// Clients served at a time.
 const MAX_CLIENTS: usize = 32;
 
 /// Serves metrics until the task is aborted.
 pub async fn serve(address: SocketAddr, shared: Arc<Shared>) -> io::Result<()> {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot serve metrics on {address}: {e}")))?;
+    let listener = listen(address).await?;
     let clients = Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return Ok(()) };
@@ -50,13 +51,32 @@ pub async fn serve(address: SocketAddr, shared: Arc<Shared>) -> io::Result<()> {
     }
 }
 
+/// In an upgrade, the agent before this one may hold the port a moment longer.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let mut said = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%address, "somebody else listens where metrics should be served: waiting");
+                }
+                tokio::time::sleep(PORT_RETRY).await;
+            }
+            Err(e) => {
+                return Err(io::Error::new(e.kind(), format!("cannot serve metrics on {address}: {e}")));
+            }
+            Ok(listener) => return Ok(listener),
+        }
+    }
+}
+
 async fn answer(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let Some(target) = read_target(&mut stream).await? else {
         return respond(&mut stream, "400 Bad Request", "text/plain", "only GET is understood\n").await;
     };
     match target.as_str() {
         "/metrics" => {
-            let body = render(&snapshots(shared).await);
+            let body = render(&snapshots(shared).await, &shared.reach);
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             respond(&mut stream, "200 OK", kind, &body).await
         }
@@ -65,7 +85,9 @@ async fn answer(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             let snapshots = snapshots(shared).await;
             let waiting: Vec<&str> =
                 snapshots.iter().filter(|s| !s.up).map(|s| s.config.interface()).collect();
-            if snapshots.is_empty() {
+            if snapshots.is_empty() && shared.is_idle_on_purpose() {
+                respond(&mut stream, "200 OK", "text/plain", "no tunnel for this node\n").await
+            } else if snapshots.is_empty() {
                 respond(&mut stream, "503 Service Unavailable", "text/plain", "no tunnel is configured\n")
                     .await
             } else if waiting.is_empty() {
@@ -199,13 +221,20 @@ struct Families {
 
 /// Metrics of every tunnel, as text.
 #[must_use]
-pub fn render(snapshots: &[Snapshot]) -> String {
+pub fn render(snapshots: &[Snapshot], reach: &Reach) -> String {
     let families = Families::default();
     for snapshot in snapshots {
         families.add(snapshot);
     }
     let mut registry = Registry::with_prefix("dmvpn");
     families.register(&mut registry);
+    if let Some((up, errors)) = reach.metrics() {
+        let (answers, failures) = (Gauge::<i64>::default(), Counter::<u64>::default());
+        answers.set(i64::from(up));
+        failures.inc_by(errors);
+        registry.register("kubernetes_api_up", "1 while the API server answers, and allows what we ask", answers);
+        registry.register("kubernetes_api_errors", "Requests that the API server did not answer, or refused", failures);
+    }
     let mut text = String::new();
     // Writing into a string does not fail.
     let _ = encode(&mut text, &registry);

@@ -323,16 +323,23 @@ fn readable_by_others(secret: &str) -> Option<String> {
 
 /// The files and folders that the specification of a tunnel names, whose change changes the tunnel.
 pub fn files(tunnel: &NodeTunnel) -> Vec<PathBuf> {
+    let paths = references(tunnel).into_iter().filter_map(|reference| reference.strip_prefix("file:"));
+    paths.map(PathBuf::from).collect()
+}
+
+/// The Secrets that it names.
+pub fn secrets(tunnel: &NodeTunnel) -> Vec<String> {
+    let references = references(tunnel).into_iter();
+    references.filter(|reference| !reference.starts_with("file:")).cloned().collect()
+}
+
+fn references(tunnel: &NodeTunnel) -> Vec<&String> {
     let mut references: Vec<&String> = tunnel.nhrp.authentication_secret.iter().collect();
     if let Some(Authentication { certificates, pre_shared_key }) = &tunnel.security.authentication {
         references.extend(pre_shared_key.iter().map(|key| &key.secret));
         references.extend(certificates.iter().flat_map(|c| c.secret.iter().chain(Some(&c.trust))));
     }
     references
-        .into_iter()
-        .filter_map(|reference| reference.strip_prefix("file:"))
-        .map(PathBuf::from)
-        .collect()
 }
 
 /// A digest of parts that can't be mistaken for other parts.

@@ -1,6 +1,7 @@
 //! Removes everything the agent ever made on this machine: interfaces with their routes and neighbours, protected
 //! prefixes, kernel switches, files. Goes on when one step fails, and says what is left.
 
+use crate::agent;
 use crate::datapath::Process;
 use crate::kernel::Kernel;
 use crate::kernel::sysctl::Memory;
@@ -17,7 +18,7 @@ pub async fn run(run_dir: &Path, state_dir: &Path) -> Vec<String> {
     let mut left = Vec::new();
     let process = Process {
         socket: run_dir.join("datapath.sock"),
-        binary: Path::new("").to_owned(),
+        binary: None,
         log: run_dir.join("datapath.log"),
     };
     note(&mut left, "datapath", process.stop().await);
@@ -28,7 +29,7 @@ pub async fn run(run_dir: &Path, state_dir: &Path) -> Vec<String> {
     if state_dir.exists() {
         note(&mut left, "kernel switches", Memory::new(state_dir).restore());
     }
-    for name in ["agent.sock", "agent.lock", "datapath.sock", "datapath.log"] {
+    for name in ["agent.sock", agent::RUNNING, agent::WAITING, "datapath.sock", "datapath.log"] {
         note(&mut left, name, gone(fs::remove_file(run_dir.join(name))));
     }
     note(&mut left, "exported keys", gone(fs::remove_dir_all(run_dir.join("keys"))));
@@ -42,7 +43,7 @@ pub async fn run(run_dir: &Path, state_dir: &Path) -> Vec<String> {
 
 /// An agent holds the lock for as long as it lives.
 fn is_running(run_dir: &Path) -> bool {
-    fs::File::open(run_dir.join("agent.lock")).is_ok_and(|lock| lock.try_lock().is_err())
+    fs::File::open(run_dir.join(agent::RUNNING)).is_ok_and(|lock| lock.try_lock().is_err())
 }
 
 async fn remove_from_kernel(kernel: &Kernel, state_dir: &Path, left: &mut Vec<String>) {

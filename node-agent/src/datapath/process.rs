@@ -1,4 +1,5 @@
-//! The datapath's process: found by its socket, started when nobody listens there, stopped when asked.
+//! The datapath's process: found by its socket, started when nobody listens there, stopped when asked; or only found,
+//! where it has a container of its own.
 
 use super::Error;
 use std::fs::{File, OpenOptions};
@@ -17,19 +18,21 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Process {
     /// Its socket.
     pub socket: PathBuf,
-    /// Its binary.
-    pub binary: PathBuf,
+    /// Its binary; `None`: somebody else starts it, and again when it ends.
+    pub binary: Option<PathBuf>,
     /// Where its log goes.
     pub log: PathBuf,
 }
 
 impl Process {
-    /// Connects; starts the datapath first if nobody listens.
+    /// Connects; starts the datapath first if nobody listens, or waits for whoever starts it.
     pub async fn connect(&self) -> Result<UnixStream, Error> {
         if let Ok(stream) = UnixStream::connect(&self.socket).await {
             return Ok(stream);
         }
-        self.start()?;
+        if let Some(binary) = &self.binary {
+            self.start(binary)?;
+        }
         let deadline = tokio::time::Instant::now() + START_TIMEOUT;
         loop {
             match UnixStream::connect(&self.socket).await {
@@ -61,9 +64,9 @@ impl Process {
     }
 
     /// Starts it in a session and process group of its own, so that it outlives us and no terminal's signal meets it.
-    fn start(&self) -> Result<(), Error> {
+    fn start(&self, binary: &Path) -> Result<(), Error> {
         let log = self.open_log()?;
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(binary);
         command
             .arg("--socket")
             .arg(&self.socket)
@@ -74,8 +77,8 @@ impl Process {
             .current_dir("/");
         let mut child = command
             .spawn()
-            .map_err(|e| io::Error::new(e.kind(), format!("cannot start {}: {e}", self.binary.display())))?;
-        tracing::info!(pid = child.id(), binary = %self.binary.display(), "started the datapath");
+            .map_err(|e| io::Error::new(e.kind(), format!("cannot start {}: {e}", binary.display())))?;
+        tracing::info!(pid = child.id(), binary = %binary.display(), "started the datapath");
         // While we live, collect it when it ends, so that no zombie stays.
         std::thread::spawn(move || child.wait());
         Ok(())

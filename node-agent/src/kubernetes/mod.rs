@@ -1,0 +1,227 @@
+//! The API server as source of the configuration, and what the node tells it.
+//!
+//! The node's own `DmvpnNode` and the Secrets it names are watched, one watch each, so that a token lets nobody read more
+//! than that. They become the same outcomes as a folder of manifests does. What came last is kept on the node; so the
+//! server may be away for as long as it likes, also while the agent starts. Back come the status of the `DmvpnNode`, and
+//! Events.
+
+mod cache;
+mod desired;
+mod events;
+mod file;
+mod follow;
+mod keys;
+mod reach;
+mod schedule;
+mod status;
+mod writer;
+
+pub use reach::Reach;
+
+use crate::agent::Shared;
+use crate::config::TunnelConfig;
+use crate::source::{About, Outcome, Outcomes};
+use cache::{Cache, Desired, Known};
+use crds::DmvpnNode;
+use desired::Circumstances;
+use follow::{News, follow};
+use k8s_openapi::api::core::v1::Secret;
+use kube::config::KubeConfigOptions;
+use kube::{Api, Client, Config};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Objects that are applied together arrive one after another: how long to wait for the next.
+const QUIET: Duration = Duration::from_millis(50);
+/// How long to wait for Secrets that are named and have not been heard of, before what is there is told.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Between attempts to find out how the API server is reached: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Tells what the API server says about this node; until it answers, what it said last.
+pub fn start(about: &About, namespace: &str, shared: &Arc<Shared>) -> Outcomes {
+    let (outcomes, receiver) = mpsc::channel(1);
+    let (news, heard) = mpsc::channel(64);
+    let state = about.state.path();
+    let follower = Follower {
+        about: about.clone(),
+        shared: Arc::clone(shared),
+        cache: Cache::new(state, &about.node),
+        known: Known::default(),
+        circumstances: Circumstances {
+            certificates: state.join("certificates"),
+            namespace: namespace.to_owned(),
+            workers: about.workers,
+            ..Circumstances::default()
+        },
+        last: BTreeMap::new(),
+        told: None,
+        object: watch::channel(None).0,
+        followed: BTreeMap::new(),
+        news,
+    };
+    tokio::spawn(follower.run(heard, outcomes));
+    receiver
+}
+
+struct Follower {
+    about: About,
+    shared: Arc<Shared>,
+    cache: Cache,
+    known: Known,
+    circumstances: Circumstances,
+    /// How each tunnel ran last.
+    last: BTreeMap<String, TunnelConfig>,
+    told: Option<Outcome>,
+    /// The node's own object, for those who write about it.
+    object: watch::Sender<Option<DmvpnNode>>,
+    /// The watches of Secrets, by name.
+    followed: BTreeMap<String, AbortOnDropHandle<()>>,
+    news: mpsc::Sender<News>,
+}
+
+impl Follower {
+    async fn run(mut self, mut heard: mpsc::Receiver<News>, outcomes: mpsc::Sender<Outcome>) {
+        if let Some(known) = self.cache.load() {
+            tracing::info!("starting with what the API server said last");
+            self.known = known;
+            self.tell(&outcomes).await;
+        }
+        let client = tokio::select! {
+            client = client(&self.shared.reach) => client,
+            () = outcomes.closed() => return,
+        };
+        let node = Api::<DmvpnNode>::all(client.clone());
+        let reach = &self.shared.reach;
+        let _node = follow(&node, &self.about.node, "own DmvpnNode", reach, self.news.clone(), News::Node);
+        let object = || self.object.subscribe();
+        let _writer = writer::start(node, &self.shared, object());
+        let _events = events::start(client.clone(), &self.shared, object());
+        let mut deadline = None;
+        loop {
+            self.follow_secrets(&client);
+            // What is not known yet is waited for, but not forever.
+            let incomplete = self.is_incomplete();
+            let until = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+            let news = tokio::select! {
+                () = outcomes.closed() => return,
+                news = heard.recv() => news,
+                () = tokio::time::sleep_until(until), if incomplete => None,
+            };
+            let changed = news.is_some_and(|news| self.hear(news));
+            while let Ok(Some(news)) = timeout_at(Instant::now() + QUIET, heard.recv()).await {
+                self.hear(news);
+            }
+            if self.is_incomplete() && Instant::now() < until {
+                continue;
+            }
+            if !self.is_incomplete() {
+                deadline = None;
+            }
+            if changed {
+                self.keep();
+            }
+            self.tell(&outcomes).await;
+        }
+    }
+
+    /// Takes in what was heard. Does it have to be kept?
+    fn hear(&mut self, news: News) -> bool {
+        match news {
+            News::Node(Ok(object)) => {
+                self.known.desired = object.as_ref().map(|node| Desired {
+                    generation: node.metadata.generation.unwrap_or_default(),
+                    spec: node.spec.clone(),
+                });
+                self.object.send_replace(object);
+                true
+            }
+            // It is not known what the node should do: nothing changes.
+            News::Node(Err(_)) => false,
+            News::Secret(name, Ok(Some(secret))) => {
+                self.circumstances.missing.remove(&name);
+                self.known.secrets.insert(name, (*secret).into());
+                true
+            }
+            News::Secret(name, Ok(None)) => {
+                self.circumstances.missing.insert(name, "it does not exist".to_owned());
+                false
+            }
+            News::Secret(name, Err(why)) => {
+                self.circumstances.missing.insert(name, why);
+                false
+            }
+        }
+    }
+
+    /// Watches exactly the Secrets that the tunnels name, and forgets others.
+    fn follow_secrets(&mut self, client: &Client) {
+        let named = desired::secrets(&self.known);
+        self.followed.retain(|name, _| named.contains(name));
+        self.known.secrets.retain(|name, _| named.contains(name));
+        self.circumstances.missing.retain(|name, _| named.contains(name));
+        for name in named {
+            if self.followed.contains_key(&name) {
+                continue;
+            }
+            let api = Api::<Secret>::namespaced(client.clone(), &self.circumstances.namespace);
+            let what = format!("Secret {name}");
+            let of = name.clone();
+            let make = move |secret: Result<Option<Secret>, String>| {
+                News::Secret(of.clone(), secret.map(|secret| secret.map(Box::new)))
+            };
+            let task = follow(&api, &name, &what, &self.shared.reach, self.news.clone(), make);
+            self.followed.insert(name, task);
+        }
+    }
+
+    /// Is a Secret named of which nothing has been heard?
+    fn is_incomplete(&self) -> bool {
+        let known = |name: &String| {
+            self.known.secrets.contains_key(name) || self.circumstances.missing.contains_key(name)
+        };
+        !desired::secrets(&self.known).iter().all(known)
+    }
+
+    fn keep(&self) {
+        if let Err(error) = self.cache.store(&self.known) {
+            tracing::warn!(%error, "what the API server says can't be kept on this node: it can't start without it");
+        }
+    }
+
+    async fn tell(&mut self, outcomes: &mpsc::Sender<Outcome>) {
+        let outcome = desired::outcome(&self.known, &self.circumstances, &mut self.last);
+        if self.told.as_ref() != Some(&outcome) {
+            self.told = Some(outcome.clone());
+            // If nobody listens, the loop ends as well.
+            let _ = outcomes.send(outcome).await;
+        }
+    }
+}
+
+/// A client for the API server; it need not answer yet.
+async fn client(reach: &Reach) -> Client {
+    let (mut pause, longest) = RETRY;
+    loop {
+        match configure().await {
+            Ok(client) => return client,
+            Err(why) => reach.refused("how to reach the API server", &why),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}
+
+/// By `KUBECONFIG`, where that is set; else as a pod of the cluster.
+async fn configure() -> Result<Client, String> {
+    let config = if std::env::var_os("KUBECONFIG").is_some() {
+        Config::from_kubeconfig(&KubeConfigOptions::default()).await.map_err(|e| e.to_string())?
+    } else {
+        Config::incluster().map_err(|e| e.to_string())?
+    };
+    Client::try_from(config).map_err(|e| e.to_string())
+}
