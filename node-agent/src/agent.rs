@@ -220,9 +220,7 @@ impl Agent {
         let about = About { node: node.clone(), workers: *workers, state: self.state.clone() };
         Ok(match source {
             Source::Manifests(folder) => manifests::start(folder, &about)?,
-            Source::Kubernetes { namespace } => {
-                kubernetes::start(&about, namespace, &self.shared)
-            }
+            Source::Kubernetes { namespace } => kubernetes::start(&about, namespace, &self.shared),
         })
     }
 
@@ -317,7 +315,10 @@ impl Agent {
         while tunnels.join_next().await.is_some() {}
         // Somebody else's is not ours to stop; it has let go of the tunnels already.
         let ours = self.process.binary.is_some();
-        if ours && deregister && let Err(error) = self.process.stop().await {
+        if ours
+            && deregister
+            && let Err(error) = self.process.stop().await
+        {
             tracing::warn!(%error, "cannot stop the datapath");
         }
     }

@@ -232,8 +232,16 @@ pub fn render(snapshots: &[Snapshot], reach: &Reach) -> String {
         let (answers, failures) = (Gauge::<i64>::default(), Counter::<u64>::default());
         answers.set(i64::from(up));
         failures.inc_by(errors);
-        registry.register("kubernetes_api_up", "1 while the API server answers, and allows what we ask", answers);
-        registry.register("kubernetes_api_errors", "Requests that the API server did not answer, or refused", failures);
+        registry.register(
+            "kubernetes_api_up",
+            "1 while the API server answers, and allows what we ask",
+            answers,
+        );
+        registry.register(
+            "kubernetes_api_errors",
+            "Requests that the API server did not answer, or refused",
+            failures,
+        );
     }
     let mut text = String::new();
     // Writing into a string does not fail.

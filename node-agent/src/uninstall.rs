@@ -16,11 +16,8 @@ pub async fn run(run_dir: &Path, state_dir: &Path) -> Vec<String> {
         return vec![format!("an agent runs with run directory {}: stop it first", run_dir.display())];
     }
     let mut left = Vec::new();
-    let process = Process {
-        socket: run_dir.join("datapath.sock"),
-        binary: None,
-        log: run_dir.join("datapath.log"),
-    };
+    let process =
+        Process { socket: run_dir.join("datapath.sock"), binary: None, log: run_dir.join("datapath.log") };
     note(&mut left, "datapath", process.stop().await);
     match Kernel::open() {
         Ok(kernel) => remove_from_kernel(&kernel, state_dir, &mut left).await,

@@ -88,11 +88,7 @@ fn lost(tunnel: &NodeTunnel, circumstances: &Circumstances) -> Option<Problem> {
     Some(Problem::of_tunnel(&tunnel.name, reasons::REFERENCE_MISSING, message))
 }
 
-fn read(
-    tunnel: &NodeTunnel,
-    known: &Known,
-    circumstances: &Circumstances,
-) -> Result<TunnelConfig, Problem> {
+fn read(tunnel: &NodeTunnel, known: &Known, circumstances: &Circumstances) -> Result<TunnelConfig, Problem> {
     let problem = |reason, message: String| Problem::of_tunnel(&tunnel.name, reason, message);
     for name in security::secrets(tunnel) {
         if known.secrets.contains_key(&name) {

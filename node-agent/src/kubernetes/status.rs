@@ -248,7 +248,8 @@ mod tests {
 
     #[test]
     fn a_tunnel_that_can_t_run_says_why() {
-        let problem = Problem::of_tunnel("site", reasons::REFERENCE_MISSING, "Secret kube-dmvpn/psk is not there");
+        let problem =
+            Problem::of_tunnel("site", reasons::REFERENCE_MISSING, "Secret kube-dmvpn/psk is not there");
         let status = build(&facts(&[], &[problem], 0), &DmvpnNodeStatus::default());
         assert_eq!(status.tunnels[0].name, "site");
         assert_eq!(ready_of(&status).1, reasons::REFERENCE_MISSING);
