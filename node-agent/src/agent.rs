@@ -74,7 +74,7 @@ pub struct Shared {
     pub node: String,
     /// Events, as they happen.
     pub live: broadcast::Sender<Event>,
-    /// Told when a configuration was applied.
+    /// Told when a configuration was applied; one listens.
     pub changed: Notify,
     /// How it goes with the API server, where there is one.
     pub reach: kubernetes::Reach,
@@ -232,7 +232,7 @@ impl Agent {
         }
         let Some(tunnels) = tunnels else {
             self.shared.lock().problems = problems;
-            self.shared.changed.notify_waiters();
+            self.shared.changed.notify_one();
             return;
         };
         let mut errors = self.protect(&protected).await;
@@ -255,7 +255,7 @@ impl Agent {
             state.problems = problems;
             state.generation = generation;
         }
-        self.shared.changed.notify_waiters();
+        self.shared.changed.notify_one();
     }
 
     async fn apply_tunnel(&self, config: TunnelConfig) -> Result<(), String> {

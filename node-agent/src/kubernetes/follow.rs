@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 #[derive(Debug)]
 pub(super) enum News {
     /// Of the node's own `DmvpnNode`.
-    Node(Result<Option<DmvpnNode>, String>),
+    Node(Result<Option<Box<DmvpnNode>>, String>),
     /// Of a Secret.
     Secret(String, Result<Option<Box<Secret>>, String>),
 }

@@ -97,7 +97,8 @@ impl Follower {
         };
         let node = Api::<DmvpnNode>::all(client.clone());
         let reach = &self.shared.reach;
-        let _node = follow(&node, &self.about.node, "own DmvpnNode", reach, self.news.clone(), News::Node);
+        let make = |node: Result<Option<DmvpnNode>, String>| News::Node(node.map(|node| node.map(Box::new)));
+        let _node = follow(&node, &self.about.node, "own DmvpnNode", reach, self.news.clone(), make);
         let object = || self.object.subscribe();
         let _writer = writer::start(node, &self.shared, object());
         let _events = events::start(client.clone(), &self.shared, object());
@@ -137,7 +138,7 @@ impl Follower {
                     generation: node.metadata.generation.unwrap_or_default(),
                     spec: node.spec.clone(),
                 });
-                self.object.send_replace(object);
+                self.object.send_replace(object.map(|node| *node));
                 true
             }
             // It is not known what the node should do: nothing changes.

@@ -65,8 +65,9 @@ impl Writer {
         let mut not_before = Instant::ZERO;
         loop {
             let Some(wanted) = self.wanted().await else {
-                if self.object.changed().await.is_err() {
-                    return;
+                tokio::select! {
+                    () = shared.changed.notified() => {}
+                    changed = self.object.changed() => if changed.is_err() { return },
                 }
                 continue;
             };
