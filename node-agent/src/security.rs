@@ -5,7 +5,9 @@ use crate::clock;
 use crate::config::{ConfigError, Secrets};
 use crds::manifest::{resolve, resolve_optional};
 use crds::node::NodeTunnel;
-use crds::spec::{Authentication, Certificates, PreSharedKey, Rekey, Security, SecurityMode};
+use crds::spec::{
+    Authentication, Certificates, EspEncapsulation, PreSharedKey, Rekey, Revocation, Security, SecurityMode,
+};
 use dmvpn::Credentials;
 use esp::Suite;
 use identity::SharedKey;
@@ -60,7 +62,8 @@ impl PartialEq for Protection {
 impl Protection {
     /// The protection of a tunnel; `None` where `mode: None` asks for that. `workers`: datapath threads.
     pub fn parse(tunnel: &NodeTunnel, secrets: &Secrets, workers: u16) -> Result<Option<Self>, ConfigError> {
-        let Security { mode, ike, esp, authentication, domain: _, rekey, export_keys } = &tunnel.security;
+        let Security { mode, ike, esp, authentication, domain: _, encapsulation, rekey, export_keys } =
+            &tunnel.security;
         if *mode == SecurityMode::None {
             return Ok(None);
         }
@@ -80,6 +83,7 @@ impl Protection {
             workers: workers.max(1),
             lanes: workers.max(1),
             lifetimes: ikev2::config::Lifetimes { ike: *ike_life, child: *child, ..defaults.lifetimes },
+            force_encapsulation: *encapsulation == EspEncapsulation::Udp,
             export_keys: *export_keys,
             ..defaults
         };
@@ -221,7 +225,7 @@ fn certificates(
     certificates: &Certificates,
     secrets: &Secrets,
 ) -> Result<Made, ConfigError> {
-    let Certificates { issued_by: _, ca_secret: _, secret, issuer_ref: _, trust } = certificates;
+    let Certificates { issued_by: _, ca_secret: _, secret, issuer_ref: _, trust, revocation } = certificates;
     let refused = |why: String| ConfigError::Credentials(tunnel.name.clone(), why);
     let Some(secret) = secret else {
         return Err(refused("nobody has issued a certificate to this node".to_owned()));
@@ -232,7 +236,12 @@ fn certificates(
     let lists = resolve_optional(secrets, trust, "crl.pem").map_err(|e| refused(e.to_string()))?;
     let lists = lists.unwrap_or_default();
     let made = identity::Certificates::new(&chain, &key, &roots, &lists)
-        .map_err(|e| refused(format!("certificates {secret}, trust {trust}: {e}")))?;
+        .map_err(|e| refused(format!("certificates {secret}, trust {trust}: {e}")))?
+        .with_revocation(match revocation {
+            Revocation::IfPresent => identity::Revocation::WherePresent,
+            Revocation::Required => identity::Revocation::Required,
+        });
+    let required = *revocation == Revocation::Required;
     let name = own_name(tunnel, secret, &made.local_id()).map_err(refused)?;
     let mut warnings = Vec::from_iter(readable_by_others(secret));
     match made.own_identity(clock::unix_millis() / 1000) {
@@ -241,7 +250,7 @@ fn certificates(
         Err(why) => warnings.push(format!("peers with the roots in {trust} will refuse this node: {why}")),
     }
     Ok(Made {
-        digest: fingerprint(&[b"certificates", &chain, &key, &roots, &lists]),
+        digest: fingerprint(&[b"certificates", &chain, &key, &roots, &lists, &[u8::from(required)]]),
         not_after: Some(made.not_after()),
         renew_by: Some(made.not_after() - margin(&chain, made.not_after())),
         credentials: Arc::new(made),
@@ -454,6 +463,34 @@ spec:
         };
         assert!(said(|security| security.esp = vec!["aes128gcm17".to_owned()]).contains("aes128gcm17"));
         assert!(said(|security| security.ike = vec!["3des-sha1-modp1024".to_owned()]).contains("3des"));
+    }
+
+    #[test]
+    fn esp_goes_in_udp_unless_the_specification_leaves_it_to_ike() {
+        let forced = |encapsulation| {
+            let change = |tunnel: &mut NodeTunnel| tunnel.security.encapsulation = encapsulation;
+            let protection = protection(&made("a-1", "10.200.16.1"), change).unwrap();
+            protection.security(Vec::new()).ike.force_encapsulation
+        };
+        assert!(forced(EspEncapsulation::Udp));
+        assert!(!forced(EspEncapsulation::Auto));
+    }
+
+    #[test]
+    fn where_revocation_lists_are_required_their_absence_is_told_and_makes_other_credentials() {
+        let pki = made("a-1", "10.200.16.1");
+        let require = |tunnel: &mut NodeTunnel| {
+            let authentication = tunnel.security.authentication.as_mut().unwrap();
+            authentication.certificates.as_mut().unwrap().revocation = Revocation::Required;
+        };
+        let (lenient, strict) = (protection(&pki, |_| {}).unwrap(), protection(&pki, require).unwrap());
+        assert!(lenient.warnings.is_empty());
+        assert!(
+            matches!(&strict.warnings[..], [one] if one.contains("no current revocation list")),
+            "{:?}",
+            strict.warnings
+        );
+        assert_ne!(lenient, strict);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::tunnel::{Network, of_node};
 use crate::{AllocateError, NodeFacts};
 use crds::DmvpnNodeSpec;
 use crds::manifest::{Manifests, resolve};
-use crds::spec::{Authentication, Certificates, IssuedBy, PreSharedKey, SecurityMode};
+use crds::spec::{Authentication, Certificates, IssuedBy, PreSharedKey, Revocation, SecurityMode};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -155,10 +155,16 @@ fn check_secrets(
     if let Some(PreSharedKey { secret }) = pre_shared_key {
         check("spec.security.authentication.preSharedKey.secret", secret, &["psk"]);
     }
-    let Some(Certificates { issued_by, ca_secret: _, secret, issuer_ref: _, trust }) = certificates else {
+    let Some(Certificates { issued_by, ca_secret: _, secret, issuer_ref: _, trust, revocation }) =
+        certificates
+    else {
         return;
     };
-    check("spec.security.authentication.certificates.trust", trust, &["ca.crt"]);
+    let roots: &[&str] = match revocation {
+        Revocation::IfPresent => &["ca.crt"],
+        Revocation::Required => &["ca.crt", "crl.pem"],
+    };
+    check("spec.security.authentication.certificates.trust", trust, roots);
     if let Some(secret) = secret {
         let secret = of_node(secret, node);
         check("spec.security.authentication.certificates.secret", &secret, &["tls.crt", "tls.key"]);

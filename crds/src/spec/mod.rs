@@ -16,8 +16,8 @@ pub use hubs::{HubEncapsulation, HubEntry};
 pub use nhrp::{Nhrp, NhrpQuirks};
 pub use routing::{Bgp, Routing, StaticRoute};
 pub use security::{
-    Authentication, Certificates, IssuedBy, IssuerRef, PreSharedKey, Rekey, Security, SecurityMode,
-    default_esp, default_ike,
+    Authentication, Certificates, EspEncapsulation, IssuedBy, IssuerRef, PreSharedKey, Rekey, Revocation,
+    Security, SecurityMode, default_esp, default_ike,
 };
 pub use static_peer::{PeerEncapsulation, StaticPeer};
 pub use tunnel::{Mtu, Phase, Tunnel};

@@ -51,6 +51,14 @@ pub struct Security {
     )]
     pub domain: Option<String>,
 
+    /// How ESP travels to peers that begin with us. `Udp`: always in UDP, which every firewall and NAT knows how to treat;
+    /// IKE can only ask for that by telling the peer of a NAT that isn't there. `Auto`: in UDP where IKE finds a NAT or was
+    /// begun on the UDP port, otherwise as it is (IP protocol 50), for routers that want it so. How we begin ourselves is
+    /// said for each hub (`hubs[].encapsulation`); a hub reached by `Gre` must not ask for UDP.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "Udp"))]
+    pub encapsulation: EspEncapsulation,
+
     /// When keys are replaced, at the latest.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rekey: Rekey,
@@ -96,6 +104,7 @@ impl Default for Security {
             esp: default_esp(),
             authentication: None,
             domain: None,
+            encapsulation: EspEncapsulation::default(),
             rekey: Rekey::default(),
             export_keys: false,
         }
@@ -122,6 +131,16 @@ pub enum SecurityMode {
     Encrypted,
     /// In clear, identities unproven.
     None,
+}
+
+/// How ESP travels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EspEncapsulation {
+    /// In UDP (RFC 3948), NAT or not.
+    #[default]
+    Udp,
+    /// In UDP where it has to be.
+    Auto,
 }
 
 /// How nodes prove who they are: one of the two.
@@ -185,6 +204,23 @@ pub struct Certificates {
     /// revoked certificates (`crl.pem`). Without Kubernetes also `file:` and a folder of these files.
     #[schemars(with = "text::SecretRef")]
     pub trust: String,
+
+    /// What becomes of a peer when no current list says whether its certificate was revoked. `IfPresent`: it is believed;
+    /// whom a list names is refused, also by a list that is out of date. `Required`: it is refused, so every CA, the
+    /// roots too, needs a list in `crl.pem`, and each is to be replaced before it runs out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "IfPresent"))]
+    pub revocation: Revocation,
+}
+
+/// What becomes of a peer when there is no current list of revoked certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Revocation {
+    /// It is believed.
+    #[default]
+    IfPresent,
+    /// It is refused.
+    Required,
 }
 
 /// Who signs.
