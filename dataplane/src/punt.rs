@@ -386,6 +386,18 @@ mod tests {
     }
 
     #[test]
+    fn spokes_behind_one_nat_have_a_share_of_ike_each() {
+        let (mut punts, drain, stats) = setup();
+        for n in 0..40 {
+            let from = SocketAddr::from(([198, 51, 100, 1], 40_000 + n));
+            for _ in 0..20 {
+                punts.ike(from, true, &[7; 28], Instant::from_nanos(1), &stats);
+            }
+        }
+        assert_eq!((drain.take().count(), stats.get(Counter::DropIkeFlood)), (800, 0));
+    }
+
+    #[test]
     fn a_next_hop_is_wanted_once_in_100_ms() {
         let (mut punts, drain, stats) = setup();
         let start = Instant::from_nanos(1);

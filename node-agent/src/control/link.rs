@@ -4,8 +4,7 @@ use super::{Control, Datapath, RETRY, connect};
 use crate::clock::now;
 use crate::datapath::{self, Attachment, Connection, Message};
 use crate::executor::Step;
-use dataplane::messages::{ReceivedKind, Request};
-use dmvpn::{Activity, Input};
+use dataplane::messages::Request;
 use packet::PeerId;
 use rpc::agent::{CapturedPacket, Severity};
 use std::time::Duration;
@@ -73,24 +72,12 @@ impl Control {
 
     pub(super) fn on_message(&mut self, message: Message) {
         let input = match message {
-            Message::Received { path, kind: ReceivedKind::Nhrp, payload } => Input::Nhrp { path, payload },
-            Message::Received { path, kind: ReceivedKind::Echo, payload } => {
-                Input::Echo { path, packet: payload }
-            }
-            Message::NextHopWanted(address) => Input::NextHopWanted { address },
-            Message::Hairpin { from, to, head } => Input::Hairpin { from, to, head },
-            Message::Activity(list) => Input::Activity(
-                list.into_iter().map(|(peer, sent, received)| Activity { peer, sent, received }).collect(),
-            ),
+            Message::Input(input) => input,
             Message::Counters { totals, peers } => {
                 self.totals = totals;
                 self.counters = peers.into_iter().collect();
                 return self.answer_snapshots();
             }
-            Message::Ike { address, message } => Input::Ike { address, message },
-            Message::UnknownSpi { path, spi } => Input::UnknownSpi { path, spi },
-            Message::SaLimit { path, spi } => Input::SaLimit { path, spi },
-            Message::SaMoved { spi, path } => Input::SaMoved { spi, path },
             Message::Sas(sas) => return self.on_sas(sas),
             Message::PathMtu { path, mtu } => {
                 return tracing::info!(interface = self.config.interface(), %path, mtu, "path MTU discovered");

@@ -5,10 +5,10 @@ use dataplane::messages::{
     FromDatapath, MAX_MESSAGE, PROTOCOL_VERSION, Peer, PeerCounters, ReceivedKind, Request, SaCounters,
     ToDatapath, TunnelSettings,
 };
+use dmvpn::{Activity, Input};
 use ikev2::LocalPort;
 use packet::{Path, PeerId};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -42,62 +42,14 @@ pub struct Attachment {
 /// What the datapath tells unasked, and answers that carry data.
 #[derive(Debug)]
 pub enum Message {
-    /// A control message arrived.
-    Received {
-        /// The path it came by.
-        path: Path,
-        /// What it is.
-        kind: ReceivedKind,
-        /// From the GRE payload on.
-        payload: Vec<u8>,
-    },
-    /// The kernel asked for a next hop.
-    NextHopWanted(IpAddr),
-    /// A packet was hairpinned.
-    Hairpin {
-        /// Where it came from.
-        from: PeerId,
-        /// Where it went.
-        to: PeerId,
-        /// Its first octets.
-        head: Vec<u8>,
-    },
-    /// Peers that moved packets: sent, received.
-    Activity(Vec<(PeerId, u64, u64)>),
+    /// Something that the engine has to know.
+    Input(Input),
     /// Counters that were asked for.
     Counters {
         /// Totals by name.
         totals: BTreeMap<String, u64>,
         /// Per peer.
         peers: Vec<(PeerId, PeerCounters)>,
-    },
-    /// An IKE message arrived.
-    Ike {
-        /// Between whom.
-        address: ikev2::Address,
-        /// The message.
-        message: Vec<u8>,
-    },
-    /// A packet of an SA that the datapath does not hold.
-    UnknownSpi {
-        /// The path it came by.
-        path: Path,
-        /// Which.
-        spi: u32,
-    },
-    /// An outbound SA should be replaced.
-    SaLimit {
-        /// Its path.
-        path: Path,
-        /// Which.
-        spi: u32,
-    },
-    /// A peer's packets come by another path than their SA's.
-    SaMoved {
-        /// Ours.
-        spi: u32,
-        /// The path.
-        path: Path,
     },
     /// What each SA has done.
     Sas(Vec<SaCounters>),
@@ -208,18 +160,6 @@ async fn read_loop(
                 acknowledged.send_modify(|done| *done = number.max(*done));
                 Message::Counters { totals, peers }
             }
-            FromDatapath::Attached { .. } => continue,
-            FromDatapath::Received { path, kind, payload } => Message::Received { path, kind, payload },
-            FromDatapath::NextHopWanted(address) => Message::NextHopWanted(address),
-            FromDatapath::Hairpin { from, to, head } => Message::Hairpin { from, to, head },
-            FromDatapath::Activity(list) => Message::Activity(list),
-            FromDatapath::Ike { remote, nat_traversal, message } => {
-                let local = if nat_traversal { LocalPort::NatTraversal } else { LocalPort::Ike };
-                Message::Ike { address: ikev2::Address { remote, local }, message }
-            }
-            FromDatapath::UnknownSpi { path, spi } => Message::UnknownSpi { path, spi },
-            FromDatapath::SaLimit { path, spi } => Message::SaLimit { path, spi },
-            FromDatapath::SaMoved { spi, path } => Message::SaMoved { spi, path },
             FromDatapath::Sas { number, sas } => {
                 acknowledged.send_modify(|done| *done = number.max(*done));
                 Message::Sas(sas)
@@ -228,11 +168,43 @@ async fn read_loop(
             FromDatapath::Captured { time, peer, outbound, packet } => {
                 Message::Captured { time, peer, outbound, packet }
             }
+            other => match input(other) {
+                Some(input) => Message::Input(input),
+                None => continue,
+            },
         };
         if messages.send(message).await.is_err() {
             return Ok(());
         }
     }
+}
+
+/// What of it is for the engine.
+fn input(message: FromDatapath) -> Option<Input> {
+    Some(match message {
+        FromDatapath::Received { path, kind: ReceivedKind::Nhrp, payload } => Input::Nhrp { path, payload },
+        FromDatapath::Received { path, kind: ReceivedKind::Echo, payload } => {
+            Input::Echo { path, packet: payload }
+        }
+        FromDatapath::NextHopWanted(address) => Input::NextHopWanted { address },
+        FromDatapath::Hairpin { from, to, head } => Input::Hairpin { from, to, head },
+        FromDatapath::Activity(list) => Input::Activity(
+            list.into_iter().map(|(peer, sent, received)| Activity { peer, sent, received }).collect(),
+        ),
+        FromDatapath::Ike { remote, nat_traversal, message } => {
+            let local = if nat_traversal { LocalPort::NatTraversal } else { LocalPort::Ike };
+            Input::Ike { address: ikev2::Address { remote, local }, message }
+        }
+        FromDatapath::UnknownSpi { path, spi } => Input::UnknownSpi { path, spi },
+        FromDatapath::SaLimit { path, spi } => Input::SaLimit { path, spi },
+        FromDatapath::SaMoved { spi, path } => Input::SaMoved { spi, path },
+        FromDatapath::Attached { .. }
+        | FromDatapath::Done { .. }
+        | FromDatapath::Counters { .. }
+        | FromDatapath::Sas { .. }
+        | FromDatapath::PathMtu { .. }
+        | FromDatapath::Captured { .. } => return None,
+    })
 }
 
 async fn read_frame(reader: &mut BufReader<OwnedReadHalf>) -> Result<FromDatapath, Error> {

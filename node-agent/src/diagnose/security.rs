@@ -3,6 +3,7 @@
 use super::{fail, named, ok, warn};
 use crate::clock;
 use crate::control::{FailedHandshake, Snapshot};
+use crate::security::Proof;
 use crate::sessions;
 use ikev2::Failure;
 use packet::Encapsulation;
@@ -29,6 +30,7 @@ pub(super) fn checks(snapshot: &Snapshot) -> Vec<Check> {
     let now = clock::unix_millis() / 1000;
     checks.extend(time_of_day(snapshot, now));
     checks.extend(certificate(snapshot, now));
+    checks.extend(hubs_without_identity(snapshot));
     let recent = snapshot.handshakes.recent(snapshot.now);
     checks.extend(recent.into_iter().take(SHOWN).map(|failed| handshake(snapshot, failed)));
     checks
@@ -73,6 +75,21 @@ fn certificate(snapshot: &Snapshot, now: u64) -> Option<Check> {
         warn(name, format!("that of {who} expires in {left}"), "renew it, or find out why nobody does")
     } else {
         ok(name, format!("{who}, for {left} more"))
+    })
+}
+
+/// Whoever sits at the address of a hub that no identity is expected of is that hub, if only its certificate is good.
+fn hubs_without_identity(snapshot: &Snapshot) -> Option<Check> {
+    snapshot.config.protection.as_ref().filter(|p| p.proof == Proof::Certificates)?;
+    let engine = snapshot.config.engine(None);
+    let hubs: Vec<&str> =
+        engine.hubs.iter().filter(|hub| hub.identity.is_none()).map(|hub| hub.name.as_str()).collect();
+    (!hubs.is_empty()).then(|| {
+        warn(
+            named(snapshot, "hubs' identity"),
+            format!("any node with a certificate of ours may act as hub at {}", hubs.join(", ")),
+            "write hubs[].identity: the DNS name in that hub's certificate, or a pattern over it",
+        )
     })
 }
 
@@ -189,6 +206,16 @@ mod tests {
     fn a_stranger_who_fails_is_no_failure_of_ours() {
         let check = said(false, udp(), Failure::Authentication("wrong key".to_owned()));
         assert_eq!(check.verdict(), Verdict::Warn);
+    }
+
+    #[test]
+    fn hubs_that_anybody_may_be_are_told() {
+        let mut snapshot = snapshot_for_tests();
+        assert_eq!(hubs_without_identity(&snapshot), None, "with one key for all nobody proves a name");
+        snapshot.config.protection.as_mut().unwrap().proof = Proof::Certificates;
+        let check = hubs_without_identity(&snapshot).unwrap();
+        assert_eq!(check.verdict(), Verdict::Warn);
+        assert!(check.found.ends_with("at 198.51.100.1"), "{}", check.found);
     }
 
     #[test]

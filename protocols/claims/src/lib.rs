@@ -16,7 +16,7 @@ mod policy;
 
 pub use claimant::Claimant;
 pub use identity::{Certified, Chain, Identity, Proof};
-pub use pattern::matches;
+pub use pattern::{is_pattern, matches};
 pub use policy::{Denied, Policy};
 
 use ipnet::IpNet;

@@ -24,6 +24,13 @@ pub fn matches(pattern: &str, identity: Option<&str>) -> bool {
     }
 }
 
+/// Could this, said as a name, be read as a pattern? Names are used as patterns over whom to expect, and nobody is called
+/// by what stands for many.
+#[must_use]
+pub fn is_pattern(name: &str) -> bool {
+    name.contains('*')
+}
+
 fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }

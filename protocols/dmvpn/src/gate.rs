@@ -6,6 +6,7 @@
 use crate::config::Security;
 use crate::outside::Outside;
 use claims::Identity;
+use esp::{Limits, Suite};
 use ikev2::{Checkpoint, ConfigError, Endpoint, Event, Failure, SessionView};
 use packet::{Instant, Path};
 use serde::{Deserialize, Serialize};
@@ -58,8 +59,8 @@ pub(crate) struct Gate {
     inbound: HashMap<u32, Path>,
     /// Paths whose peer was seen elsewhere: where, and when.
     moving: HashMap<Path, (Path, Instant)>,
-    /// Packets and octets after which an SA without, and with, 64-bit sequence numbers is replaced.
-    soft: [(u64, u64); 2],
+    /// After how much an SA is replaced, as configured.
+    soft: Limits,
     told: Instant,
     /// Nothing is opened any more.
     leaving: bool,
@@ -268,8 +269,9 @@ impl Gate {
 
     /// Nobody needs this path, or whoever is at its end is not the right one.
     pub(crate) fn close(&mut self, now: Instant, path: Path, refused: Option<String>) {
-        if let Some(why) = refused {
-            let closed = self.closed.entry(path).or_default();
+        if let Some(why) = refused
+            && let Some(closed) = room(&mut self.closed, now, path)
+        {
             closed.refusals = closed.refusals.saturating_add(1);
             closed.failed = Some((now, why));
         }
@@ -315,8 +317,8 @@ impl Gate {
                     outside.add_inbound(path, keys);
                 }
                 Event::SetOutbound { path, lane, keys } => {
-                    let soft = self.soft[usize::from(keys.esn)];
-                    outside.set_outbound(path, lane, keys, soft);
+                    let soft = limits_of(self.soft, keys.suite, keys.esn);
+                    outside.set_outbound(path, lane, keys, (soft.packets, soft.octets));
                 }
                 Event::RemoveInbound { spi } => {
                     self.inbound.remove(&spi);
@@ -365,12 +367,14 @@ impl Gate {
             Event::Up { path, .. } => drop(self.open.insert(*path, None)),
             Event::Down { path, reason } => {
                 self.open.remove(path);
-                if *reason != Failure::Closed {
-                    self.closed.entry(*path).or_default().failed = Some((now, reason.to_string()));
+                if *reason != Failure::Closed
+                    && let Some(closed) = room(&mut self.closed, now, *path)
+                {
+                    closed.failed = Some((now, reason.to_string()));
                 }
             }
             Event::Failed { path, initiator: true, reason } => {
-                let closed = self.closed.entry(*path).or_default();
+                let Some(closed) = room(&mut self.closed, now, *path) else { return true };
                 closed.connecting = None;
                 self.drops.failed += closed.waiting.len() as u64;
                 closed.waiting.clear();
@@ -401,8 +405,16 @@ fn room(closed: &mut HashMap<Path, Closed>, now: Instant, path: Path) -> Option<
     Some(closed.entry(path).or_default())
 }
 
-/// Sequence numbers of 64 bits never run out; octets count in both cases.
-fn soft_limits(security: &Security) -> [(u64, u64); 2] {
+fn soft_limits(security: &Security) -> Limits {
     let lifetimes = &security.ike.lifetimes;
-    [(lifetimes.packets, lifetimes.octets), (u64::MAX, lifetimes.octets)]
+    Limits { packets: lifetimes.packets, octets: lifetimes.octets }
 }
+
+/// When an SA is replaced: as configured, and before it is used up. Sequence numbers of 64 bits never are.
+fn limits_of(configured: Limits, suite: Suite, esn: bool) -> Limits {
+    let packets = if esn { u64::MAX } else { configured.packets };
+    Limits { packets, ..configured }.within(suite, esn)
+}
+
+#[cfg(test)]
+mod tests;

@@ -151,8 +151,10 @@ impl Peer {
     /// Takes what a message says of the peer. In an encrypted tunnel, that a message says nothing of who it is takes
     /// nothing away from what was proven.
     pub(crate) fn learn(&mut self, info: &PeerInfo, encrypted: bool) {
-        if info.identity.is_some() || !encrypted {
-            self.identity.clone_from(&info.identity);
+        // A pattern is nobody's name: to expect it at a path would be to expect many.
+        let named = info.identity.as_deref().filter(|name| !claims::is_pattern(name));
+        if named.is_some() || !encrypted {
+            self.identity = named.map(str::to_owned);
         }
         self.token = info.token;
         self.nbma_claimed = Some(info.nbma_claimed);

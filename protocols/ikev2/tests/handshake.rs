@@ -241,6 +241,30 @@ fn strangers_that_only_begin_are_bounded_and_forgotten() {
     pair.assert_settled(1);
 }
 
+#[test]
+fn nobody_is_called_by_a_pattern() {
+    for (name, initiator) in [("*", true), ("*.branch.example.com", true), ("*", false)] {
+        let (a, b) = (SharedKey::new(A), SharedKey::new(B));
+        let called = |key, this: bool| if this { SharedKey { name: name.to_owned(), ..key } } else { key };
+        let mut pair = Pair::full(
+            21,
+            (config(A), Arc::new(called(a, initiator))),
+            (config(B), Arc::new(called(b, !initiator))),
+        );
+        pair.connect(A);
+        pair.end(A).wanted = false;
+        pair.run_secs(1);
+        let failures = pair.a.failures();
+        let refused = match &failures[..] {
+            [Failure::Refused] => initiator,
+            [Failure::Authentication(why)] => !initiator && why.contains("no name of one peer"),
+            _ => false,
+        };
+        assert!(refused, "{name}: {failures:?}");
+        assert!(!pair.a.endpoint.is_up(Path::udp(B.ip(), 4500)));
+    }
+}
+
 /// Certificates: what is signed is a tag over the octets, what is judged is that tag; three long certificates.
 struct Certificates(Side);
 

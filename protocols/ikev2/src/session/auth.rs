@@ -161,6 +161,9 @@ fn judge(
         let verified = cx.credentials.verify(cx.unix, &remote, &chain, &octets, &authentication);
         verified.map_err(|error| wrong(error.to_string()))?
     };
+    if claims::is_pattern(&identity.name) {
+        return Err(wrong(format!("`{}` is no name of one peer", identity.name)));
+    }
     match &cx.expect {
         Some(pattern) if !claims::matches(pattern, Some(&identity.name)) => {
             Err(Failure::Identity { expected: pattern.clone(), found: identity.name })
