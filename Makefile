@@ -19,14 +19,19 @@ demo: setup ## the main job, encrypted (MODE=none: in clear): a hub, spokes (one
 check: setup ## format, lints, unit and virtual-time tests: about a minute
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
-	$(CARGO) test --workspace --quiet --exclude dmvpn-e2e --lib --bins
-	$(CARGO) test --quiet $(VIRTUAL) --test '*'
-	$(CARGO) test --quiet -p dmvpn-dataplane --test corpus
+	$(CARGO) test --workspace --quiet --lib --bins $(addprefix --test ,$(VIRTUAL_TESTS))
 
-# Crates whose integration tests need neither root nor a network.
-VIRTUAL := -p dmvpn-packet -p dmvpn-nhrp -p dmvpn-esp -p dmvpn-ikev2 -p dmvpn-identity -p dmvpn-claims -p dmvpn-bgp -p dmvpn-engine -p dmvpn-netsim -p dmvpn-crds -p dmvpn-plan -p dmvpn-rpc -p dmvpnctl
+# Integration tests by name. Cargo is always asked for the whole workspace and then for targets by name: it chooses the
+# features of dependencies by the packages that are asked for, and would compile them again for each `-p`. So a name may
+# not stand for two kinds of tests.
+tests = $(sort $(basename $(notdir $(wildcard $(1:%=%/tests/*.rs)))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1:%=%/tests/*/main.rs)))))
+# Of crates whose tests need neither root nor a network.
+VIRTUAL_TESTS := $(call tests,$(wildcard protocols/*) crds plan rpc dmvpnctl)
+ROOT_TESTS := $(filter-out corpus,$(call tests,dataplane dataplane/linux-io node-agent))
+$(if $(filter $(VIRTUAL_TESTS),$(ROOT_TESTS)),$(error one name for tests of two kinds: $(filter $(VIRTUAL_TESTS),$(ROOT_TESTS))))
+$(if $(filter $(VIRTUAL_TESTS) $(ROOT_TESTS),$(call tests,e2e)),$(error a story has the name of a crate's test: $(filter $(VIRTUAL_TESTS) $(ROOT_TESTS),$(call tests,e2e))))
 
-test: setup note check root-tests e2e interop ## everything: check, namespaces, foreign peers; nothing may be left behind
+test: setup note check root-tests e2e e2e-clear interop ## everything: check, namespaces, foreign peers; nothing may be left behind
 	@scripts/leftovers.sh check
 
 note:
@@ -34,21 +39,36 @@ note:
 
 root-tests: setup ## tests of single crates that make namespaces (need root)
 	@scripts/build.sh debug
-	$(CARGO) test -p dmvpn-linux-io -p dmvpn-dataplane -p dmvpn-agent --test '*'
+	DMVPN_SECURITY=none $(CARGO) test --workspace $(addprefix --test ,$(ROOT_TESTS))
 
-# SECURITY= none, psk or cert, ESP= a proposal: how the networks of the stories are protected. Stories about encryption
-# itself say for themselves what they need, and are told once.
-SECURITY ?= none
-ESP ?= aes128gcm16
-e2e e2e-encrypted interop: export DMVPN_ESP := $(ESP)
+# SECURITY= cert, psk or none, ESP= a proposal: how the networks of the stories are protected. Without them each story
+# has what falls to its name. Stories about encryption itself say for themselves what they need.
+SECURITY ?=
+ESP ?=
+e2e e2e-encrypted interop: export DMVPN_SECURITY := $(or $(SECURITY),varied)
+ifneq ($(ESP),)
+export DMVPN_ESP := $(ESP)
+endif
 
-e2e: setup ## stories in network namespaces (need root); ONLY=name picks one; SECURITY=none|psk|cert, ESP=...
+e2e: setup ## stories in network namespaces (need root); ONLY=name picks one; SECURITY=cert|psk|none, ESP=...
 	@scripts/build.sh debug
-	DMVPN_SECURITY=$(SECURITY) DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh lab $(ONLY)
+	DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh lab $(ONLY)
 
-e2e-encrypted: setup ## the stories of the overlay again, with certificates; ESP=... picks the cipher
+e2e-clear: setup ## a choice of the stories again, without encryption
 	@scripts/build.sh debug
-	DMVPN_SECURITY=cert DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh overlay $(ONLY)
+	DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh clear $(ONLY)
+
+e2e-encrypted: SECURITY := $(or $(SECURITY),cert)
+e2e-encrypted: setup ## the stories of the overlay again, with certificates; SECURITY=psk, ESP=...
+	@scripts/build.sh debug
+	DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh overlay $(ONLY)
+
+e2e-matrix: setup ## the stories of the overlay with each cipher, by certificates and by pre-shared keys: half an hour
+	@scripts/build.sh debug
+	@for security in cert psk; do for esp in aes128gcm16 aes256gcm16 chacha20poly1305; do \
+		echo "== $$security $$esp"; \
+		DMVPN_SECURITY=$$security DMVPN_ESP=$$esp DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh overlay || exit 1; \
+	done; done
 
 interop: setup ## stories against Linux mGRE + FRR routers in user-mode guests (need root); ONLY=name picks one
 	@e2e/interop/rig.sh build
@@ -64,7 +84,7 @@ e2e-kubernetes: kubernetes-setup ## stories on real clusters (need root); ONLY=n
 
 flood: setup ## 10,000 spoofed handshakes a second for 30 s against the release build (needs root)
 	@scripts/build.sh release
-	DMVPN_BIN_DIR=$(CURDIR)/target/release DMVPN_FLOOD_RATE=10000 DMVPN_FLOOD_SECONDS=30 $(CARGO) test -p dmvpn-e2e --test flood
+	DMVPN_BIN_DIR=$(CURDIR)/target/release DMVPN_FLOOD_RATE=10000 DMVPN_FLOOD_SECONDS=30 $(CARGO) test --workspace --test flood
 
 bench: setup ## against peers in one run; prints ratios, writes docs/benchmarks.md; PEERS=... picks
 	@command -v wg >/dev/null || apt-get install -qq -y --no-install-recommends wireguard-tools
@@ -90,4 +110,4 @@ generate: ## write generated files again (CRDs, field reference, gRPC code); CI 
 setup:
 	@scripts/setup.sh
 
-.PHONY: help demo check test note root-tests e2e e2e-encrypted interop kubernetes-setup e2e-kubernetes flood bench schedules fuzz coverage deny generate setup
+.PHONY: help demo check test note root-tests e2e e2e-clear e2e-encrypted e2e-matrix interop kubernetes-setup e2e-kubernetes flood bench schedules fuzz coverage deny generate setup

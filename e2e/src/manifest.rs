@@ -17,7 +17,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// A hub with this tunnel address in 10.200.0.0/16, phase 3, protected as all of this run.
+    /// A hub with this tunnel address in 10.200.0.0/16, phase 3, protected as the story is.
     #[must_use]
     pub fn hub(tunnel_address: &str) -> Self {
         Self::new("DmvpnHub", tunnel_address)
@@ -45,13 +45,13 @@ impl Manifest {
             .proven_by(security::proof())
     }
 
-    /// In the clear, whatever the setting of this run.
+    /// In the clear, whatever falls to the story.
     #[must_use]
     pub fn clear(self) -> Self {
         self.proven_by(Proof::None)
     }
 
-    /// Protected like this, whatever the setting of this run.
+    /// Protected like this, whatever falls to the story.
     #[must_use]
     pub fn proven_by(mut self, proof: Proof) -> Self {
         self.object["spec"]["security"] = security::spec(proof);

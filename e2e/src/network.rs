@@ -114,7 +114,7 @@ impl Plan {
         self.tuned(|m| m.with(serde_json::json!({"routing": {"bgp": null}})).routes(&routes, &[&lan]))
     }
 
-    /// Protected like this, whatever the setting of this run.
+    /// Protected like this, whatever falls to the story.
     #[must_use]
     pub fn proven_by(self, proof: Proof) -> Self {
         self.tuned(|m| m.proven_by(proof))

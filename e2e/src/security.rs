@@ -1,16 +1,17 @@
-//! How the overlays of the stories are protected: one setting for all of them, from the environment, so that the same
-//! stories are told in the clear, with a pre-shared key, and with certificates.
+//! How the overlays of the stories are protected: each story by the setting that falls to its name, so that all of them
+//! together use every cipher, certificates and pre-shared keys; or all by one setting, from the environment.
 //!
 //! | variable | values |
 //! |---|---|
-//! | `DMVPN_SECURITY` | `cert`, `psk`, `none` (the default) |
-//! | `DMVPN_ESP` | an ESP proposal, `aes128gcm16` unless something else is said |
+//! | `DMVPN_SECURITY` | `cert`, `psk`, `none`, or `varied` (the default) |
+//! | `DMVPN_ESP` | an ESP proposal; without it, that of the story's name |
 
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use identity::pki::{Authority, Claims, Confines, Described, Made, Revoked, Validity, describe};
 use ipnet::IpNet;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The Secret with the node's certificate.
@@ -31,21 +32,55 @@ pub enum Proof {
     Certificates,
 }
 
-/// The setting of this run.
+/// The ciphers that stories use.
+const CIPHERS: [&str; 3] = ["aes128gcm16", "aes256gcm16", "chacha20poly1305"];
+
+thread_local! {
+    /// The story that this thread tells.
+    static STORY: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// This thread tells that story from now on.
+pub(crate) fn tells(story: &str) {
+    STORY.with_borrow_mut(|name| story.clone_into(name));
+}
+
+/// How this story is protected, unless it says something else itself.
 #[must_use]
 pub fn proof() -> Proof {
     match std::env::var("DMVPN_SECURITY").as_deref() {
-        Ok("none") | Err(_) => Proof::None,
+        Ok("none") => Proof::None,
         Ok("psk") => Proof::SharedKey,
         Ok("cert") => Proof::Certificates,
-        Ok(other) => panic!("DMVPN_SECURITY={other}: none, psk or cert"),
+        Ok("varied") | Err(_) => STORY.with_borrow(|name| by_name(name).0),
+        Ok(other) => panic!("DMVPN_SECURITY={other}: varied, cert, psk or none"),
     }
 }
 
-/// The ESP proposal of this run.
+/// The ESP proposal of this story.
 #[must_use]
 pub fn esp() -> String {
-    std::env::var("DMVPN_ESP").unwrap_or_else(|_| "aes128gcm16".to_owned())
+    std::env::var("DMVPN_ESP").unwrap_or_else(|_| STORY.with_borrow(|name| by_name(name).1.to_owned()))
+}
+
+/// How this story is protected, in words.
+pub(crate) fn described() -> String {
+    match proof() {
+        Proof::None => "in clear unless it says otherwise".to_owned(),
+        proof => format!("{proof:?}, {} unless it says otherwise", esp()),
+    }
+}
+
+/// What falls to a name, always the same: each cipher a third of the stories, and of those a quarter with a pre-shared
+/// key. Certificates are what most users have, and what a story can ask more of.
+fn by_name(story: &str) -> (Proof, &'static str) {
+    // FNV-1a, whose low bits are good enough for so few.
+    let hash = story.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
+        (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let number = (hash % 12) as usize;
+    let proof = if number / 3 == 0 { Proof::SharedKey } else { Proof::Certificates };
+    (proof, CIPHERS[number % 3])
 }
 
 /// What a manifest says of it.
@@ -178,13 +213,9 @@ pub fn serial(made: &Made) -> Result<Vec<u8>> {
 #[must_use]
 pub fn claims(name: &str, manifest: &Manifest) -> Claims {
     let spec = manifest.spec();
-    let own = spec["tunnel"]["addresses"].clone();
-    let own: Vec<String> = match own {
-        Value::String(one) => one.split(',').map(|a| a.trim().to_owned()).collect(),
-        Value::Array(all) => all.iter().filter_map(|a| a.as_str().map(str::to_owned)).collect(),
-        _ => Vec::new(),
-    };
-    let tunnel_addresses = own.iter().filter_map(|a| a.parse::<IpNet>().ok()).map(|net| net.addr()).collect();
+    let addresses = ["addresses", "addressesV6"].iter().filter_map(|field| spec["tunnel"][field].as_str());
+    let own = addresses.flat_map(|list| list.split(',')).filter_map(|a| a.trim().parse::<IpNet>().ok());
+    let tunnel_addresses = own.map(|net| net.addr()).collect();
     let announced = spec["announce"]["prefixes"].as_array().into_iter().flatten();
     let prefixes: Vec<&str> = if manifest.is_hub() {
         vec!["0.0.0.0/0", "::/0"]
@@ -205,4 +236,21 @@ pub fn validity() -> Validity {
 #[must_use]
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_dozen_stories_use_everything() {
+        let chosen: Vec<_> = (0..60).map(|n| by_name(&format!("story_{n}"))).collect();
+        for cipher in CIPHERS {
+            for (proof, least) in [(Proof::SharedKey, 1), (Proof::Certificates, 8)] {
+                let count = chosen.iter().filter(|c| **c == (proof, cipher)).count();
+                assert!(count >= least, "{count} of 60 with {proof:?} and {cipher}");
+            }
+        }
+        assert_eq!(by_name("phase_3"), by_name("phase_3"));
+    }
 }

@@ -1,6 +1,7 @@
 //! The frame of a story: a lab is made, the story is told, and whatever its end, nothing is left behind.
 
 use crate::error::{Error, Result};
+use crate::security;
 use crate::topology::Lab;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
@@ -27,6 +28,7 @@ pub fn heavy_story(name: &str, tell: impl FnOnce(&Lab) -> Result) {
 #[track_caller]
 fn run(name: &str, lock: FlockOperation, tell: impl FnOnce(&Lab) -> Result) {
     let _turn = turn(lock).unwrap_or_else(|e| panic!("{name}: {e}"));
+    security::tells(name);
     let lab = Lab::new(name).unwrap_or_else(|e| panic!("{name}: {e}"));
     let outcome = catch_unwind(AssertUnwindSafe(|| tell(&lab)));
     match outcome {
@@ -34,7 +36,7 @@ fn run(name: &str, lock: FlockOperation, tell: impl FnOnce(&Lab) -> Result) {
         Ok(Err(error)) => {
             lab.tell_all();
             drop(lab);
-            panic!("{name}: {error}");
+            panic!("{name} ({}): {error}", security::described());
         }
         Err(panic) => {
             lab.tell_all();

@@ -4,7 +4,7 @@ use lab::decode::nhrp::kind;
 use lab::network::{hub, spoke, start_and_join};
 use lab::traffic::Ping;
 use lab::wait::{self, PATIENCE};
-use lab::{Capture, Error, Manifest, story};
+use lab::{Capture, Error, Manifest, Proof, story};
 use serde_json::json;
 use std::thread::sleep;
 use std::time::Duration;
@@ -186,17 +186,30 @@ fn garbage_on_the_wire_is_counted_and_harms_nothing() {
         let socket = stranger.namespace().enter(|| std::net::UdpSocket::bind("198.51.100.200:4754"))?;
         let socket = socket.map_err(Error::io("bind"))?;
         let before = hub1.agent.ask().counters()?;
-        let datagrams: [&[u8]; 6] = [
-            b"",
-            b"\x00",
-            b"\x00\x00\x20\x01",                        // NHRP without a message
-            b"\x00\x00\x20\x01\x00\x01\x08\x00garbage", // NHRP that breaks off
-            b"\x00\x00\x08\x00\x45\x00\x00\x14",        // IPv4 that breaks off
-            b"\x40\x01\x08\x00garbage-garbage",         // GRE of another version, with routing
-        ];
+        let (port, datagrams): (u16, [&[u8]; 6]) = if hub(1).manifest.proof() == Proof::None {
+            let gre: [&[u8]; 6] = [
+                b"",
+                b"\x00",
+                b"\x00\x00\x20\x01",                        // NHRP without a message
+                b"\x00\x00\x20\x01\x00\x01\x08\x00garbage", // NHRP that breaks off
+                b"\x00\x00\x08\x00\x45\x00\x00\x14",        // IPv4 that breaks off
+                b"\x40\x01\x08\x00garbage-garbage",         // GRE of another version, with routing
+            ];
+            (4754, gre)
+        } else {
+            let esp: [&[u8]; 6] = [
+                b"\x00",
+                b"\x00\x00\x00\x00",                        // IKE without a message
+                b"\x00\x00\x00\x00garbage-that-is-no-IKE",  // IKE that breaks off
+                b"\x00\x00\x20\x01\x00\x01\x08\x00garbage", // NHRP in clear
+                b"\x00\x00\x08\x00\x45\x00\x00\x14",        // IPv4 in clear that breaks off
+                b"garbage-garbage-garbage-garbage-garb",    // ESP of no SA
+            ];
+            (4500, esp)
+        };
         for _ in 0..50 {
             for datagram in datagrams {
-                socket.send_to(datagram, "198.51.100.1:4754").map_err(Error::io("send"))?;
+                socket.send_to(datagram, ("198.51.100.1", port)).map_err(Error::io("send"))?;
             }
         }
         wait::until("the garbage to be counted", PATIENCE, || {
