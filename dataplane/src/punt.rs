@@ -128,7 +128,8 @@ impl PuntSource {
             ike_by_source: Limiter::new(4096, 200, Duration::from_secs(1)),
             spis_by_path: Limiter::new(1024, 1, Duration::from_secs(1)),
             wanted: Limiter::new(1024, 1, Duration::from_millis(100)),
-            hairpins: Limiter::new(4096, 1, Duration::from_secs(1)),
+            // The agent says it to the peer less often; but it may not know the peer yet when it is told first.
+            hairpins: Limiter::new(4096, 1, Duration::from_millis(250)),
         }
     }
 }

@@ -89,6 +89,15 @@ pub enum Command {
         #[arg(value_name = "PREFIX", default_value = "", hide_default_value = true)]
         prefix: String,
     },
+    /// Replace the keys of encrypted paths before their time; no packet is lost
+    Rekey {
+        /// Which
+        #[command(flatten)]
+        of: Selection,
+        /// Those of the IKE SA, in place of those that packets are encrypted with
+        #[arg(long)]
+        ike: bool,
+    },
     /// Certificates, for who has no PKI: roots, confined CAs, nodes, revocation
     #[command(subcommand)]
     Pki(Pki),

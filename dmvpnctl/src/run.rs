@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::{commands, json};
 use clap::CommandFactory as _;
 use rpc::agent::{
-    CacheRequest, ClearRequest, Clearing, DiagnoseRequest, PathRequest, PeersRequest, SasRequest,
-    ShortcutsRequest, StatusRequest, WatchRequest,
+    CacheRequest, ClearRequest, Clearing, DiagnoseRequest, PathRequest, PeersRequest, RekeyRequest,
+    SasRequest, ShortcutsRequest, StatusRequest, WatchRequest,
 };
 use serde::Serialize;
 use std::io::Write;
@@ -107,6 +107,12 @@ pub async fn run(cli: &Cli, out: &mut impl Write) -> Result<ExitCode, Error> {
             };
             let reply = agent.clear(request).await?.into_inner();
             show.one(out, &reply, render)?;
+        }
+        Command::Rekey { of: Selection { interface, peer }, ike } => {
+            let interface = interface.interface.clone();
+            let request = RekeyRequest { interface, peer: peer.clone(), ike: *ike };
+            let reply = agent.rekey(request).await?.into_inner();
+            show.one(out, &reply, commands::rekey::render)?;
         }
         Command::Completions { .. } | Command::Man | Command::Pki(_) => {}
     }

@@ -8,8 +8,9 @@ use ipnet::IpNet;
 use rpc::agent::agent_server::{Agent, AgentServer};
 use rpc::agent::{
     CacheReply, CacheRequest, CaptureRequest, CapturedPacket, ClearReply, ClearRequest, Clearing,
-    DiagnoseReply, DiagnoseRequest, Event, PathReply, PathRequest, PeersReply, PeersRequest, SasReply,
-    SasRequest, ShortcutsReply, ShortcutsRequest, StatusReply, StatusRequest, WatchRequest,
+    DiagnoseReply, DiagnoseRequest, Event, PathReply, PathRequest, PeersReply, PeersRequest, RekeyReply,
+    RekeyRequest, SasReply, SasRequest, ShortcutsReply, ShortcutsRequest, StatusReply, StatusRequest,
+    WatchRequest,
 };
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -211,6 +212,15 @@ impl Agent for Api {
                 }
             }
             Err(_) => return Err(Status::invalid_argument("this agent knows nothing of that kind to clear")),
+        }
+        Ok(Response::new(reply))
+    }
+
+    async fn rekey(&self, request: Request<RekeyRequest>) -> Result<Response<RekeyReply>, Status> {
+        let RekeyRequest { interface, peer, ike } = request.into_inner();
+        let mut reply = RekeyReply::default();
+        for tunnel in self.tunnels(&interface)? {
+            reply.sessions = reply.sessions.saturating_add(count(tunnel.rekey(&peer, ike).await));
         }
         Ok(Response::new(reply))
     }

@@ -6,6 +6,7 @@ pub mod diagnose;
 pub mod path;
 pub mod peers;
 pub mod pki;
+pub mod rekey;
 pub mod sa;
 pub mod shortcuts;
 pub mod status;

@@ -97,4 +97,9 @@ impl Agent for Service {
         self.note(request.get_ref());
         Ok(Response::new(ClearReply { shortcuts: 3, sessions: 1, registrations: 0 }))
     }
+
+    async fn rekey(&self, request: Request<RekeyRequest>) -> Answer<RekeyReply> {
+        self.note(request.get_ref());
+        Ok(Response::new(RekeyReply { sessions: u32::from(request.get_ref().ike) }))
+    }
 }

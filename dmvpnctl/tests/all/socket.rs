@@ -32,11 +32,14 @@ async fn commands_ask_and_show() {
     assert!(text(&fake, &["clear", "10.2.3.0/24"]).await.starts_with("3 shortcuts"));
     assert!(text(&fake, &["clear", "sa", "b-2"]).await.starts_with("1 session ended"));
     assert!(text(&fake, &["clear", "registrations"]).await.starts_with("no such registration"));
+    assert!(text(&fake, &["rekey", "--ike", "b-2"]).await.starts_with("1 session replaces"));
+    assert!(text(&fake, &["rekey"]).await.starts_with("no such session"));
     assert!(text(&fake, &["sa"]).await.contains("c0ffee00"));
     assert!(text(&fake, &["path", "10.2.3.4"]).await.contains("via shortcut b-2"));
     assert!(text(&fake, &["path", "10.1.0.1", "10.2.3.4"]).await.contains("via shortcut b-2"));
     let asked = fake.asked.lock().unwrap().join("\n");
     assert!(asked.contains("PeersRequest { interface: \"dmvpn0\" }"), "{asked}");
+    assert!(asked.contains("RekeyRequest { interface: \"\", peer: \"b-2\", ike: true }"), "{asked}");
     assert!(asked.contains("PathRequest { source: \"\", destination: \"10.2.3.4\" }"), "{asked}");
     assert!(asked.contains("PathRequest { source: \"10.1.0.1\", destination: \"10.2.3.4\" }"), "{asked}");
 }

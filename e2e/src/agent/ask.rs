@@ -5,7 +5,8 @@ use crate::wait::{self, PATIENCE};
 use rpc::AgentClient;
 use rpc::agent::{
     CacheEntry, CacheRequest, Check, ClearRequest, Clearing, DiagnoseRequest, Hub, PathReply, PathRequest,
-    Peer, PeersRequest, SasRequest, Session, Shortcut, ShortcutsRequest, StatusReply, StatusRequest, Tunnel,
+    Peer, PeersRequest, RekeyRequest, SasRequest, Session, Shortcut, ShortcutsRequest, StatusReply,
+    StatusRequest, Tunnel,
 };
 use std::collections::HashMap;
 use std::future::Future;
@@ -115,6 +116,12 @@ impl Ask {
             ..ClearRequest::default()
         };
         Ok(self.call(async |mut c| c.clear(request()).await)?.sessions)
+    }
+
+    /// Replaces the keys of the sessions with a peer: of the IKE SA, or of its children.
+    pub fn rekey(&self, peer: &str, ike: bool) -> Result<u32> {
+        let request = || RekeyRequest { interface: String::new(), peer: peer.to_owned(), ike };
+        Ok(self.call(async |mut c| c.rekey(request()).await)?.sessions)
     }
 
     /// Waits until the agent answers at all.

@@ -21,6 +21,9 @@ pub enum Command {
     Clear(Clear, oneshot::Sender<usize>),
     /// End IKE sessions: of a peer by identity, tunnel address or path; empty: all. Answered by how many.
     ClearSessions(String, oneshot::Sender<usize>),
+    /// Replace the keys of IKE sessions (of their IKE SAs, if so, or of their children): of a peer by identity, tunnel
+    /// address or path; empty: all. Answered by how many.
+    Rekey(String, bool, oneshot::Sender<usize>),
     /// (Hub) forget registrations: of a peer by identity or tunnel address; empty: all. Answered by how many.
     ClearRegistrations(String, oneshot::Sender<usize>),
     /// The last events.
@@ -83,6 +86,11 @@ impl Handle {
     /// Ends IKE sessions of a peer, or all. Returns how many.
     pub async fn clear_sessions(&self, peer: &str) -> usize {
         self.ask(|reply| Command::ClearSessions(peer.to_owned(), reply)).await.unwrap_or(0)
+    }
+
+    /// Replaces the keys of IKE sessions of a peer, or all: those of IKE SAs, or of their children. Returns how many.
+    pub async fn rekey(&self, peer: &str, ike: bool) -> usize {
+        self.ask(|reply| Command::Rekey(peer.to_owned(), ike, reply)).await.unwrap_or(0)
     }
 
     /// Forgets registrations of a peer, or all. Returns how many.

@@ -58,6 +58,11 @@ impl Control {
                 self.drain();
                 let _ = reply.send(cleared);
             }
+            Command::Rekey(peer, ike, reply) => {
+                let begun = self.rekey(&peer, ike);
+                self.drain();
+                let _ = reply.send(begun);
+            }
             Command::ClearRegistrations(peer, reply) => {
                 let cleared = self.clear_registrations(&peer);
                 self.drain();

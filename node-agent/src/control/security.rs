@@ -96,22 +96,35 @@ impl Control {
 
     /// Ends the sessions of a peer, by its identity, tunnel address or path, or all.
     pub(super) fn clear_sessions(&mut self, peer: &str) -> usize {
+        let paths = self.session_paths(peer);
         let Some(engine) = &mut self.engine else { return 0 };
-        let paths: Vec<Path> = match peer.parse().ok().and_then(|address| engine.peer_paths(address)) {
-            Some(paths) => paths,
-            None => {
-                let named = |s: &SessionView| {
-                    s.identity.as_ref().is_some_and(|i| i.name == peer) || s.path.to_string() == peer
-                };
-                let sessions = engine.sessions().into_iter();
-                sessions.filter(|s| peer.is_empty() || named(s)).map(|s| s.path).collect()
-            }
-        };
         for path in &paths {
             engine.close_session(now(), *path);
         }
         self.checkpoint.touch();
         paths.len()
+    }
+
+    /// Replaces the keys of the sessions of a peer, named in the same ways, or of all.
+    pub(super) fn rekey(&mut self, peer: &str, ike: bool) -> usize {
+        let paths = self.session_paths(peer);
+        let Some(engine) = &mut self.engine else { return 0 };
+        let begun = paths.into_iter().filter(|path| engine.rekey(now(), *path, ike)).count();
+        self.checkpoint.touch();
+        begun
+    }
+
+    /// The paths of the sessions with a peer, by its identity, tunnel address or path; with nobody named, of all.
+    fn session_paths(&self, peer: &str) -> Vec<Path> {
+        let Some(engine) = &self.engine else { return Vec::new() };
+        if let Some(paths) = peer.parse().ok().and_then(|address| engine.peer_paths(address)) {
+            return paths;
+        }
+        let named = |s: &SessionView| {
+            s.identity.as_ref().is_some_and(|i| i.name == peer) || s.path.to_string() == peer
+        };
+        let sessions = engine.sessions().into_iter();
+        sessions.filter(|s| peer.is_empty() || named(s)).map(|s| s.path).collect()
     }
 
     /// Asks a datapath that was just connected what SAs it holds.

@@ -270,6 +270,7 @@ impl Tunnel {
         self.multicast_changed();
         self.install_by(now, peer);
         if !was_up {
+            self.wake_unresolved(now);
             self.events.push_back(Event::HubUp { hub: name, address, path, observed });
         }
     }

@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// After the first failure, nothing is tried again for this long; then for twice as long, and so on.
 const BACK_OFF: Duration = Duration::from_secs(30);
+/// The same where the reason may well have gone by then: a path that worked is lost while the peer restarts, and who
+/// joined just now is not known everywhere yet.
+const SHORT_BACK_OFF: Duration = Duration::from_secs(5);
 /// Nothing rests longer.
 const MAX_BACK_OFF: Duration = Duration::from_secs(600);
 /// Up for so long, and earlier failures are forgiven.
@@ -54,7 +57,11 @@ impl Tunnel {
         if matches!(s.state, State::Up { .. }) && now.since(s.since) >= STABLE {
             s.failures = 0;
         }
-        let until = now + (BACK_OFF * 2u32.saturating_pow(s.failures.min(8))).min(MAX_BACK_OFF);
+        let first = match reason {
+            Resting::Lost(_) | Resting::Unresolved(_) => SHORT_BACK_OFF,
+            _ => BACK_OFF,
+        };
+        let until = now + (first * 2u32.saturating_pow(s.failures.min(8))).min(MAX_BACK_OFF);
         s.failures = s.failures.saturating_add(1);
         // A recursive route has an event of its own, and what carried is told of by `leave`.
         let told = matches!(reason, Resting::Recursive { .. });
@@ -63,6 +70,20 @@ impl Tunnel {
             self.events.push_back(Event::ShortcutFailed { destination, reason: text });
         }
         self.leave(now, key, reason, until);
+    }
+
+    /// There is a hub to ask again: whatever was not answered, for want of one or of a hub that knew, may be asked again.
+    pub(crate) fn wake_unresolved(&mut self, now: Instant) {
+        let unresolved =
+            |s: &Shortcut| matches!(s.state, State::Resting { reason: Resting::Unresolved(_), .. });
+        for key in self.shortcuts.keys(unresolved) {
+            if let Some(Shortcut { state: State::Resting { until, .. }, .. }) =
+                self.shortcuts.table.get_mut(&key)
+            {
+                *until = now.min(*until);
+            }
+            self.retime(now, key);
+        }
     }
 
     /// Leaves a shortcut: the hub carries, and what is still on its way directly is received.

@@ -35,6 +35,22 @@ impl Tunnel {
         self.settle(now);
     }
 
+    /// Replaces the keys of a path's session before their time: of its IKE SA, or (`ike` false) of each child SA. False:
+    /// there is no session by this path.
+    pub fn rekey(&mut self, now: Instant, path: Path, ike: bool) -> bool {
+        let Some(gate) = self.gate.as_mut().filter(|gate| gate.is_open(path)) else { return false };
+        if ike {
+            gate.endpoint().rekey_ike(now, path);
+        } else {
+            let sessions = gate.sessions().into_iter().filter(|s| s.path == path);
+            for child in sessions.flat_map(|s| s.children) {
+                gate.endpoint().rekey_child(now, child.outbound);
+            }
+        }
+        self.settle(now);
+        true
+    }
+
     /// What IKE has sent, received, dropped and replaced; `None`: the tunnel is not encrypted.
     #[must_use]
     pub fn ike_counters(&self) -> Option<&ikev2::Counters> {

@@ -21,8 +21,10 @@ impl Node {
         if !self.config.shortcuts || self.state.statics.values().any(|s| s.path == to) {
             return false;
         }
-        if !self.limits.indicated_pairs.take(now, (source, destination))
+        // The path first: a pair whose turn it is not yet among all that go by a busy path has not had its own.
+        if !self.limits.indicated_pairs.has(now, &(source, destination))
             || !self.limits.indications.take(now, to)
+            || !self.limits.indicated_pairs.take(now, (source, destination))
         {
             return false;
         }

@@ -65,12 +65,16 @@ struct Bucket {
 }
 
 impl Bucket {
+    /// Is there a token?
+    fn has(self, now: Instant, rate: Rate) -> bool {
+        (self.full_at.max(now) + rate.interval).since(now) <= rate.interval * rate.burst
+    }
+
     /// Takes a token, unless there is none.
     fn take(&mut self, now: Instant, rate: Rate) -> bool {
-        let full_at = self.full_at.max(now) + rate.interval;
-        let allowed = full_at.since(now) <= rate.interval * rate.burst;
+        let allowed = self.has(now, rate);
         if allowed {
-            self.full_at = full_at;
+            self.full_at = self.full_at.max(now) + rate.interval;
         }
         allowed
     }
@@ -88,6 +92,11 @@ pub(crate) struct Buckets<K> {
 impl<K: Ord> Buckets<K> {
     pub(crate) const fn new(rate: Rate, most: usize) -> Self {
         Self { rate, most, buckets: BTreeMap::new() }
+    }
+
+    /// May this one do it once more? It has not done it yet.
+    pub(crate) fn has(&self, now: Instant, key: &K) -> bool {
+        self.buckets.get(key).is_none_or(|bucket| bucket.has(now, self.rate))
     }
 
     /// May this one do it once more?

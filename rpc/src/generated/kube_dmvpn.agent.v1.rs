@@ -619,6 +619,25 @@ pub struct ClearReply {
     pub registrations: u32,
 }
 #[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RekeyRequest {
+    #[prost(string, tag = "1")]
+    pub interface: ::prost::alloc::string::String,
+    /// Only this peer: identity, tunnel address or path; empty: all.
+    #[prost(string, tag = "2")]
+    pub peer: ::prost::alloc::string::String,
+    /// Replace the IKE SAs; otherwise their child SAs.
+    #[prost(bool, tag = "3")]
+    pub ike: bool,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RekeyReply {
+    /// How many sessions begin to replace their keys.
+    #[prost(uint32, tag = "1")]
+    pub sessions: u32,
+}
+#[derive(serde::Serialize)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum TunnelState {
@@ -1137,6 +1156,28 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("kube_dmvpn.agent.v1.Agent", "Clear"));
             self.inner.unary(req, path, codec).await
         }
+        /// Replace keys before their time.
+        pub async fn rekey(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RekeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::RekeyReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/kube_dmvpn.agent.v1.Agent/Rekey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("kube_dmvpn.agent.v1.Agent", "Rekey"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1214,6 +1255,11 @@ pub mod agent_server {
             &self,
             request: tonic::Request<super::ClearRequest>,
         ) -> std::result::Result<tonic::Response<super::ClearReply>, tonic::Status>;
+        /// Replace keys before their time.
+        async fn rekey(
+            &self,
+            request: tonic::Request<super::RekeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::RekeyReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AgentServer<T> {
@@ -1712,6 +1758,49 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ClearSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/kube_dmvpn.agent.v1.Agent/Rekey" => {
+                    #[allow(non_camel_case_types)]
+                    struct RekeySvc<T: Agent>(pub Arc<T>);
+                    impl<T: Agent> tonic::server::UnaryService<super::RekeyRequest>
+                    for RekeySvc<T> {
+                        type Response = super::RekeyReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RekeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::rekey(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RekeySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

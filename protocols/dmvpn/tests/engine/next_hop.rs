@@ -1,7 +1,7 @@
 //! Phase 2: routing preserves the next hop, and the spoke resolves it when it is first used.
 
-use crate::net::{A, B, MS, S, ip, three, three_with};
-use dmvpn::{Action, Phase};
+use crate::net::{A, B, HUB, MS, Net, S, build_three, ip, three, three_with};
+use dmvpn::{Action, Event, Phase};
 
 #[test]
 fn a_preserved_next_hop_becomes_direct_under_traffic_and_loses_nothing() {
@@ -54,4 +54,22 @@ fn in_phase_1_a_next_hop_is_not_resolved() {
     assert!(!net.is_direct(A, "10.200.16.2"));
     assert!(net.sites[A].tunnel.shortcuts().is_empty());
     assert!(!sent.is_empty());
+}
+
+#[test]
+fn a_next_hop_that_was_wanted_before_there_was_a_hub_is_resolved_once_there_is_one() {
+    let mut net = Net::new();
+    build_three(&mut net, Phase::Two, |_, _| (), [None, None]);
+    net.sites[HUB].on = false;
+    net.talk(S, 100 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
+    let failed = |e: &Event| matches!(e, Event::ShortcutFailed { reason, .. } if reason.contains("no hub"));
+    assert_eq!(net.events(A, failed), 1);
+    net.sites[HUB].on = true;
+    let registered = |net: &Net| net.sites[A].tunnel.hubs().iter().all(|h| h.registered);
+    while !registered(&net) {
+        net.run(100 * MS);
+    }
+    net.run(S);
+    net.talk(S, 20 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
+    assert!(net.is_direct(A, "10.2.0.9"), "{}", net.explain(A, "10.2.0.9"));
 }

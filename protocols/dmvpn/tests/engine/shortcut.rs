@@ -121,9 +121,9 @@ fn a_path_that_was_lost_is_tried_again_after_the_back_off_and_not_before() {
     net.cut.insert((ip("203.0.113.1"), ip("203.0.113.2")));
     net.talk(2 * S, 20 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
     net.cut.clear();
-    let soon = net.talk(20 * S, 50 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
+    let soon = net.talk(2 * S, 50 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
     assert!(!net.is_direct(A, "10.2.0.9"));
-    let later = net.talk(30 * S, 50 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
+    let later = net.talk(10 * S, 50 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
     net.run(S);
     assert!(net.is_direct(A, "10.2.0.9"), "{}", net.explain(A, "10.2.0.9"));
     net.assert_no_loss(&soon);
@@ -258,4 +258,15 @@ fn a_lan_that_moves_to_another_spoke_is_followed_at_the_renewal_without_a_gap() 
     assert!(net.explain(A, "10.2.0.9").contains("10.200.16.3"), "{}", net.explain(A, "10.2.0.9"));
     net.assert_no_loss(&sent);
     assert_eq!(net.sites[A].applied.routes.get(&net_of("10.2.0.0/24")), Some(&ip("10.200.16.3")));
+}
+
+#[test]
+fn a_far_spoke_that_was_away_for_some_seconds_is_direct_again_soon_after() {
+    let mut net = formed(|_, _| ());
+    net.sites[B].on = false;
+    net.talk(3 * S, 10 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
+    assert!(!net.is_direct(A, "10.2.0.9"));
+    net.sites[B].on = true;
+    net.talk(10 * S, 10 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
+    assert!(net.is_direct(A, "10.2.0.9"), "{}", net.explain(A, "10.2.0.9"));
 }

@@ -4,6 +4,7 @@ use crate::world::*;
 use dmvpn_nhrp::packet::{Body, MessageType};
 use dmvpn_nhrp::{Config, Error, Event, StaticEntry};
 use packet::Path;
+use std::time::Duration;
 
 /// The beginning of a packet from a host of spoke 1 to one of spoke 2.
 pub(crate) fn trigger() -> Vec<u8> {
@@ -67,6 +68,20 @@ fn a_peer_that_talks_to_many_is_told_only_so_often() {
     let many =
         (0..200u8).filter(|n| indicate(&mut world, spoke(1), &from_to([192, 168, 1, 9], [192, 168, 2, *n])));
     assert_eq!(many.count(), 32);
+}
+
+#[test]
+fn a_pair_that_had_to_wait_for_a_busy_path_is_indicated_as_soon_as_there_is_room() {
+    let mut world = World::usual(2);
+    for n in 0..32 {
+        assert!(indicate(&mut world, spoke(1), &from_to([192, 168, 1, 9], [192, 168, 2, n])));
+    }
+    // Its packets go on coming while the others have used up what the path may have.
+    for _ in 0..5 {
+        assert!(!indicate(&mut world, spoke(1), &from_to([192, 168, 1, 9], [192, 168, 2, 200])));
+    }
+    world.now += Duration::from_millis(50);
+    assert!(indicate(&mut world, spoke(1), &from_to([192, 168, 1, 9], [192, 168, 2, 200])));
 }
 
 //= rfc2332#6.4
