@@ -7,10 +7,22 @@ use std::path::PathBuf;
 
 /// Shows what the DMVPN agent of this machine does, and why.
 #[derive(Debug, Parser)]
-#[command(name = "dmvpnctl", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "dmvpnctl",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "For the nodes of a Kubernetes cluster: kubectl dmvpn, or dmvpnctl --kubernetes"
+)]
 pub struct Cli {
     /// Socket of the agent
-    #[arg(long, global = true, value_name = "PATH", default_value = "/run/kube-dmvpn/agent.sock")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "DMVPN_SOCKET",
+        default_value = "/run/kube-dmvpn/agent.sock"
+    )]
     pub socket: PathBuf,
 
     /// Tables for people, or JSON for programs

@@ -51,6 +51,9 @@ pub enum Error {
     /// A certificate could not be made, or a file of the PKI not be read.
     #[error("{0}")]
     Pki(String),
+    /// What a cluster was asked by way of kubectl.
+    #[error(transparent)]
+    Kubernetes(#[from] crate::kubernetes::Error),
     /// Our output can't be written.
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
