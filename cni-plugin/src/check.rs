@@ -26,7 +26,12 @@ pub(crate) fn check(call: &Call, config: &Config) -> Result<(), Error> {
     let addresses = before.addresses(&call.interface).iter().map(|a| a.addr().to_string()).collect();
     let request = CheckRequest { attachment: Some(call.attachment(&config.name)), addresses };
     match Agent::new(&config.run_dir).check(request) {
-        Ok(reply) => problems.extend(reply.problems),
+        Ok(reply) => {
+            problems.extend(reply.problems);
+            if !reply.known && config.ipam.is_some() {
+                problems.push("the agent was never told of this attachment".to_owned());
+            }
+        }
         // The cluster's network does not need the agent.
         Err(away) if config.ipam.is_none() => say(format_args!("{away}. What only it knows was not checked")),
         Err(away) => errors.push(Error::TryAgain(away.to_string())),

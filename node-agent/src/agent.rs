@@ -10,7 +10,7 @@ use crate::datapath::Process;
 use crate::kernel::Kernel;
 use crate::source::{About, Outcome, Outcomes, Problem, Source};
 use crate::state::StateDir;
-use crate::{clock, grpc, kubernetes, manifests, metrics};
+use crate::{clock, cni, grpc, kubernetes, manifests, metrics};
 use crds::conditions::reasons;
 use ipnet::IpNet;
 use packet::Instant;
@@ -148,7 +148,10 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     let mut agent = Agent::new(&options, state)?;
     let mut servers = JoinSet::new();
     let (socket, shared) = (options.run_dir.join("agent.sock"), Arc::clone(&agent.shared));
-    servers.spawn(async move { grpc::serve(&socket, shared).await });
+    let pods = cni::start(&options, &shared).await;
+    let service = cni::Service::new(Arc::clone(&pods));
+    servers.spawn(async move { grpc::serve(&socket, shared, service).await });
+    servers.spawn(async move { pods.watch().await });
     if let Some(address) = options.metrics {
         let shared = Arc::clone(&agent.shared);
         servers.spawn(async move { metrics::serve(address, shared).await });

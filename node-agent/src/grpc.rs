@@ -2,7 +2,7 @@
 
 use crate::agent::Shared;
 use crate::control::Handle;
-use crate::{diagnose, sessions, status};
+use crate::{cni, diagnose, sessions, status};
 use dmvpn::Clear;
 use ipnet::IpNet;
 use rpc::agent::agent_server::{Agent, AgentServer};
@@ -12,6 +12,7 @@ use rpc::agent::{
     RekeyRequest, SasReply, SasRequest, ShortcutsReply, ShortcutsRequest, StatusReply, StatusRequest,
     WatchRequest,
 };
+use rpc::cni::cni_server::CniServer;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -25,12 +26,13 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 /// Serves the API until the task is aborted.
-pub async fn serve(socket: &Path, shared: Arc<Shared>) -> io::Result<()> {
+pub async fn serve(socket: &Path, shared: Arc<Shared>, cni: cni::Service) -> io::Result<()> {
     let listener = listen(socket)?;
     let service = AgentServer::new(Api { shared });
     let incoming = UnixListenerStream::new(listener);
     tonic::transport::Server::builder()
         .add_service(service)
+        .add_service(CniServer::new(cni))
         .serve_with_incoming(incoming)
         .await
         .map_err(io::Error::other)

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod bgp;
 pub mod clock;
+pub mod cni;
 pub mod conditions;
 pub mod config;
 pub mod control;
@@ -23,6 +24,7 @@ pub mod keylog;
 pub mod kubernetes;
 pub mod manifests;
 pub mod metrics;
+pub mod nft;
 pub mod rib;
 pub mod routing;
 pub mod security;

@@ -2,6 +2,7 @@
 //! prefixes, kernel switches, files. Goes on when one step fails, and says what is left.
 
 use crate::agent;
+use crate::cni::firewall;
 use crate::datapath::Process;
 use crate::kernel::Kernel;
 use crate::kernel::sysctl::Memory;
@@ -26,10 +27,13 @@ pub async fn run(run_dir: &Path, state_dir: &Path) -> Vec<String> {
     if state_dir.exists() {
         note(&mut left, "kernel switches", Memory::new(state_dir).restore());
     }
+    note(&mut left, "nftables table", firewall::remove());
     for name in ["agent.sock", agent::RUNNING, agent::WAITING, "datapath.sock", "datapath.log"] {
         note(&mut left, name, gone(fs::remove_file(run_dir.join(name))));
     }
     note(&mut left, "exported keys", gone(fs::remove_dir_all(run_dir.join("keys"))));
+    note(&mut left, "notes of the CNI plugin", gone(fs::remove_dir_all(run_dir.join(rpc::cni::MISSED))));
+    note(&mut left, "networks of pods", gone(fs::remove_file(run_dir.join("cni-pod-networks"))));
     note(&mut left, "run directory", gone(fs::remove_dir(run_dir)));
     // While something is left, the state directory says what.
     if left.is_empty() {

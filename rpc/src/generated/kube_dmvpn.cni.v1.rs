@@ -99,9 +99,9 @@ pub struct CheckReply {
     /// What is wrong, each in a person's words; empty: nothing.
     #[prost(string, repeated, tag = "1")]
     pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// As AddReply.mtu.
-    #[prost(uint32, tag = "2")]
-    pub mtu: u32,
+    /// Was the agent told of this attachment? Not of one that is older than the plugin.
+    #[prost(bool, tag = "2")]
+    pub known: bool,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]

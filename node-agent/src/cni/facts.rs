@@ -1,0 +1,95 @@
+//! What the tunnels of this node mean for its pods.
+
+use crate::agent::Shared;
+use crate::clock;
+use crate::control::Snapshot;
+use ipnet::IpNet;
+use packet::Instant;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// A snapshot costs more than many pods that start at once should cause.
+const AGE: Duration = Duration::from_secs(1);
+
+/// What pods need to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The largest packet that every tunnel takes; 0: there is no tunnel.
+    pub mtu: u32,
+    /// What is reached by the overlay.
+    pub networks: BTreeSet<IpNet>,
+    /// What this node announces: its pods' addresses come from there.
+    pub announced: BTreeSet<IpNet>,
+}
+
+impl Facts {
+    fn of(snapshots: &[Snapshot]) -> Self {
+        let mut facts = Self::default();
+        for snapshot in snapshots {
+            let interface = snapshot.config.kernel_interface(snapshot.underlay);
+            facts.mtu = if facts.mtu == 0 { interface.mtu } else { facts.mtu.min(interface.mtu) };
+            facts.networks.extend(&interface.networks);
+            facts.networks.extend(&snapshot.config.protected);
+            facts.networks.extend(snapshot.config.static_routes.iter().map(|(prefix, _)| prefix));
+            facts.announced.extend(&snapshot.config.announce);
+        }
+        facts
+    }
+}
+
+/// Facts, not older than a second.
+pub struct Source {
+    shared: Arc<Shared>,
+    last: Mutex<Option<(Instant, Facts)>>,
+}
+
+impl Source {
+    /// Of the tunnels of this agent.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, last: Mutex::new(None) }
+    }
+
+    /// The facts.
+    pub async fn facts(&self) -> Facts {
+        let mut last = self.last.lock().await;
+        if let Some((when, facts)) = &*last
+            && clock::now().since(*when) < AGE
+        {
+            return facts.clone();
+        }
+        let mut snapshots = Vec::new();
+        for tunnel in self.shared.tunnels() {
+            snapshots.extend(tunnel.snapshot().await);
+        }
+        let facts = Facts::of(&snapshots);
+        *last = Some((clock::now(), facts.clone()));
+        facts
+    }
+
+    /// The interfaces of the tunnels.
+    #[must_use]
+    pub fn interfaces(&self) -> BTreeSet<String> {
+        self.shared.tunnels().iter().map(|tunnel| tunnel.interface().to_owned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_a_tunnel_limits_nothing() {
+        assert_eq!(Facts::of(&[]), Facts::default());
+    }
+
+    #[test]
+    fn the_smallest_tunnel_counts() {
+        let one = crate::control::snapshot_for_tests();
+        let facts = Facts::of(&[one.clone(), one.clone()]);
+        assert_eq!(facts.mtu, u32::from(one.config.mtu(one.underlay)));
+        assert!(facts.networks.contains(&"10.200.0.0/16".parse().unwrap()));
+    }
+}

@@ -1,0 +1,154 @@
+//! nf_tables by netlink: tables of our own, put in place as a whole. No `nft` is needed on the node, and a table of
+//! another name is never touched.
+
+mod message;
+
+use message::Batch;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// A table of family `inet`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Name.
+    pub name: String,
+    /// Named sets.
+    pub sets: Vec<Set>,
+    /// Chains at a hook.
+    pub chains: Vec<Chain>,
+}
+
+/// A named set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Name.
+    pub name: String,
+    /// What is in it.
+    pub elements: Elements,
+}
+
+/// What a set holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Elements {
+    /// IPv4 addresses.
+    V4(Vec<Ipv4Addr>),
+    /// IPv6 addresses.
+    V6(Vec<Ipv6Addr>),
+    /// Names of interfaces.
+    Interfaces(Vec<String>),
+}
+
+/// A chain at a hook, that lets through what no rule decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Name.
+    pub name: String,
+    /// Kind.
+    pub kind: Kind,
+    /// Where.
+    pub hook: Hook,
+    /// Lower is earlier.
+    pub priority: i32,
+    /// Rules, in order.
+    pub rules: Vec<Vec<Expression>>,
+}
+
+/// What a chain is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Accepts and drops.
+    Filter,
+    /// Translates addresses.
+    Nat,
+}
+
+/// Where a chain sees packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Before routing.
+    Prerouting,
+    /// To this node.
+    Input,
+    /// Through this node.
+    Forward,
+    /// From this node.
+    Output,
+    /// About to leave.
+    Postrouting,
+}
+
+/// A step of a rule; the rule ends at the first that doesn't match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expression {
+    /// Is it IPv4?
+    IsV4,
+    /// Is it IPv6?
+    IsV6,
+    /// Is the incoming interface in this set?
+    FromInterfaceIn(String),
+    /// Is the outgoing interface in this set?
+    ToInterfaceIn(String),
+    /// Is the source address (of the version asked for before) in this set?
+    SourceIn(Version, String),
+    /// Is the destination address in this set?
+    DestinationIn(Version, String),
+    /// Count it.
+    Count,
+    /// Drop it.
+    Drop,
+    /// Let it through this table.
+    Accept,
+}
+
+/// IP version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Puts the table in place of the one of its name, if there is one, at once: no packet sees half of it.
+pub fn replace(table: &Table) -> io::Result<()> {
+    let mut batch = Batch::new();
+    // A table can only be deleted when it is there.
+    batch.add_table(&table.name);
+    batch.delete_table(&table.name);
+    batch.add(table);
+    exchange(&batch.finish())
+}
+
+/// Removes the table; it may be gone already.
+pub fn remove(name: &str) -> io::Result<()> {
+    let mut batch = Batch::new();
+    batch.add_table(name);
+    batch.delete_table(name);
+    exchange(&batch.finish())
+}
+
+/// Is there a table of this name?
+pub fn exists(name: &str) -> io::Result<bool> {
+    match exchange(&message::get_table(name)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends, and reads what the kernel says. It answers before the sending ends, so there is nothing to wait for.
+fn exchange(messages: &[u8]) -> io::Result<()> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.set_non_blocking(true)?;
+    socket.send_to(messages, &SocketAddr::new(0, 0), 0)?;
+    loop {
+        match socket.recv_from_full() {
+            Ok((answer, _)) => message::first_error(&answer)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
