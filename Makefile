@@ -78,6 +78,10 @@ interop: setup ## stories against Linux mGRE + FRR routers in user-mode guests (
 kubernetes-setup: setup ## builds Kubernetes, etcd, containerd and Helm from source, once: 15 min and 4 GB when nothing is there
 	@e2e/kubernetes/setup.sh
 
+demo-kubernetes: kubernetes-setup ## the main job between real clusters: Helm, three short files, pods that talk; narrated; cleans up
+	@scripts/build.sh debug
+	@target/debug/dmvpn-demo-kubernetes
+
 e2e-kubernetes: kubernetes-setup ## stories on real clusters (need root); ONLY=name picks one
 	@scripts/build.sh debug
 	DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh kubernetes $(ONLY)
@@ -110,4 +114,4 @@ generate: ## write generated files again (CRDs, field reference, gRPC code); CI 
 setup:
 	@scripts/setup.sh
 
-.PHONY: help demo check test note root-tests e2e e2e-clear e2e-encrypted e2e-matrix interop kubernetes-setup e2e-kubernetes flood bench schedules fuzz coverage deny generate setup
+.PHONY: help demo check test note root-tests e2e e2e-clear e2e-encrypted e2e-matrix interop kubernetes-setup demo-kubernetes e2e-kubernetes flood bench schedules fuzz coverage deny generate setup

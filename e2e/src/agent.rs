@@ -290,7 +290,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 }
 
 /// The keys of SAs that an agent has written, wherever below its folder.
-fn exported_keys(folder: &Path) -> Vec<(u32, Key)> {
+pub(crate) fn exported_keys(folder: &Path) -> Vec<(u32, Key)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let of_entry = |entry: fs::DirEntry| {
         let path = entry.path();

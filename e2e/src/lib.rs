@@ -15,6 +15,7 @@ pub mod keys;
 pub mod kubernetes;
 pub mod leaks;
 pub mod manifest;
+pub mod narration;
 pub mod nat;
 pub mod netns;
 pub mod network;

@@ -159,7 +159,7 @@ pub(crate) fn documents(objects: &[Value]) -> String {
     objects.iter().map(yaml).collect::<Vec<_>>().join("---\n")
 }
 
-fn merge(into: &mut Value, from: Value) {
+pub(crate) fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {

@@ -22,7 +22,7 @@ pub struct Ask {
 }
 
 impl Ask {
-    pub(super) fn new(name: &str, socket: &Path) -> Self {
+    pub(crate) fn new(name: &str, socket: &Path) -> Self {
         Self { name: name.to_owned(), socket: socket.to_owned() }
     }
 

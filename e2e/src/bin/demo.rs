@@ -10,6 +10,7 @@
 use lab::capture::{Capture, Packet};
 use lab::decode::nhrp::kind;
 use lab::leaks::Snapshot;
+use lab::narration::{ensure, indent, title};
 use lab::network::{Plan, Site, hub, spoke};
 use lab::security::Proof;
 use lab::traffic::Ping;
@@ -306,18 +307,4 @@ fn checksum(site: &Site) -> Result<String> {
     let output = lab::netns::run(sum.arg(site.agent.manifests().join("lab.yaml")))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(text.split_whitespace().next().unwrap_or_default().to_owned())
-}
-
-fn title(words: &str) {
-    println!("\n== {words}\n");
-}
-
-fn indent(text: &str) {
-    for line in text.trim_end().lines() {
-        println!("    {line}");
-    }
-}
-
-fn ensure(happened: bool, otherwise: &str) -> Result {
-    if happened { Ok(()) } else { Err(Error::other(otherwise)) }
 }

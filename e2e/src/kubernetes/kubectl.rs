@@ -85,10 +85,11 @@ impl ControlPlane {
         let mut command = Command::new(tool("kubectl")?);
         // kubectl writes what it discovers to $HOME; plugins find kubectl by PATH.
         let path = std::env::var("PATH").unwrap_or_default();
+        let plugins = self.folder().with_file_name("bin");
         command
             .env("HOME", self.folder())
             .env("KUBECONFIG", kubeconfig)
-            .env("PATH", format!("{}:{path}", super::binaries().display()));
+            .env("PATH", format!("{}:{}:{path}", super::binaries().display(), plugins.display()));
         Ok(command)
     }
 

@@ -22,6 +22,7 @@ mod control_plane;
 pub mod image;
 mod kubectl;
 mod machine;
+pub mod overlay;
 mod pki;
 mod pod;
 
@@ -29,6 +30,7 @@ pub use cluster::{Cluster, Plan};
 pub use control_plane::ControlPlane;
 pub use image::Image;
 pub use machine::{Machine, Proxy};
+pub use overlay::{Overlay, Resource};
 pub use pki::Pki;
 pub use pod::{Pod, PodPlan};
 
