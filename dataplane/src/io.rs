@@ -52,6 +52,8 @@ pub struct Sockets {
     pub raw: Vec<(SocketAddr, RawSocket)>,
     /// IKE alone; the first worker has them.
     pub ike: Vec<(SocketAddr, UdpSocket)>,
+    /// Raw GRE that arrives at an encrypted tunnel, only to be counted; the first worker has them.
+    pub clear: Vec<RawSocket>,
 }
 
 impl Sockets {

@@ -167,6 +167,7 @@ impl Worker {
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![port.bell.waker().as_fd()];
         descriptors.extend(sockets.udp.iter().chain(&sockets.ike).map(|(_, socket)| socket.as_fd()));
         descriptors.extend(sockets.raw.iter().map(|(_, socket)| socket.as_fd()));
+        descriptors.extend(sockets.clear.iter().map(AsFd::as_fd));
         descriptors.push(tap.as_fd());
         let mut ready = [Ready::default(); poll::MAX_DESCRIPTORS];
         while !self.stop.load(Ordering::Relaxed) {
@@ -205,7 +206,7 @@ impl Worker {
                 self.receive(&tables, socket.as_fd(), source);
             }
         }
-        for (_, socket) in &sockets.raw {
+        for socket in sockets.raw.iter().map(|(_, socket)| socket).chain(&sockets.clear) {
             let Some(ready) = ready.next() else { return };
             let source = match (socket.carries(), socket.delivers_header()) {
                 (Carries::Gre, true) => Source::GreV4,

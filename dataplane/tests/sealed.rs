@@ -5,6 +5,8 @@ mod support;
 
 use dmvpn_dataplane::messages::{FromDatapath, ReceivedKind, Request, SaLimits, TunnelSettings};
 use esp::Suite;
+use linux_io::raw::{Carries, RawSocket};
+use linux_io::{Outgoing, Sender};
 use packet::Path;
 use packet::gre::Protocol;
 use std::net::{SocketAddr, UdpSocket};
@@ -339,6 +341,33 @@ fn what_was_not_sealed_for_us_now_is_dropped_and_counted() {
     counted(&mut pair.a.agent, "drop_unknown_spi", 1);
     assert_eq!(pair.b.agent.counters()["packets_received"], received);
     pair.left.run("ping -c 2 -i 0.05 -W 2 10.200.0.2");
+}
+
+#[test]
+fn gre_in_clear_by_its_ip_protocol_is_counted_if_it_has_our_key() {
+    if !is_root() {
+        return;
+    }
+    for underlay in [UNDERLAY, ["2001:db8::1", "2001:db8::2"]] {
+        let mut pair = unkeyed(underlay, false, 2);
+        let [from, to] = underlay.map(|address| address.parse().unwrap());
+        let with_key = |key: u8| [&[0x20, 0, 8, 0, 0, 0, 0, key, 0x45][..], &[0; 60]].concat();
+        let with_checksum = [&[0xa0, 0, 8, 0, 1, 2, 0, 0, 0, 0, 0, 42, 0x45][..], &[0; 60]].concat();
+        let without_key = [&[0, 0, 8, 0, 0x45][..], &[0; 60]].concat();
+        let packets = [with_key(43), without_key, with_key(42), with_checksum];
+        let send = move || {
+            let socket = RawSocket::bind(Carries::Gre, from, 64, (0, 1)).unwrap();
+            for data in &packets {
+                let one = Outgoing { to: SocketAddr::new(to, 0), tos: 0, segment: None, data };
+                Sender::new().send(&socket, [one].into_iter()).unwrap();
+            }
+        };
+        pair.left.spawn(send).join().unwrap();
+        counted(&mut pair.b.agent, "drop_clear", 2);
+        std::thread::sleep(Duration::from_millis(100));
+        let counters = pair.b.agent.counters();
+        assert_eq!((counters["drop_clear"], counters["packets_received"]), (2, 0), "{counters:?}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub struct Ready {
 }
 
 /// The most descriptors one [`wait`] takes.
-pub const MAX_DESCRIPTORS: usize = 32;
+pub const MAX_DESCRIPTORS: usize = 40;
 
 /// Waits until one of `descriptors` is readable or `timeout` has passed; `None` waits for ever. What is found is
 /// written to `ready`, one for each descriptor.

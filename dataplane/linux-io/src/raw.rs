@@ -31,6 +31,26 @@ impl RawSocket {
     /// # Errors
     /// What the kernel says, with the address in it; needs CAP_NET_RAW.
     pub fn bind(carries: Carries, address: IpAddr, ttl: u8, share: (u16, u16)) -> io::Result<Self> {
+        Self::open(carries, address, ttl, |socket, version6| match carries {
+            Carries::Gre => steer::share_by_sender(socket, version6, share),
+            Carries::Esp => steer::share_by_spi(socket, version6, share),
+        })
+    }
+
+    /// Binds to `address` to see GRE with this key that arrives there, of all senders.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn watch_gre(address: IpAddr, key: Option<u32>) -> io::Result<Self> {
+        Self::open(Carries::Gre, address, 64, |socket, version6| steer::only_gre_key(socket, version6, key))
+    }
+
+    fn open(
+        carries: Carries,
+        address: IpAddr,
+        ttl: u8,
+        filter: impl FnOnce(&Socket, bool) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let version6 = address.is_ipv6();
         let (name, protocol) = match carries {
             Carries::Gre => ("GRE", libc::IPPROTO_GRE),
@@ -40,10 +60,7 @@ impl RawSocket {
             let at = SocketAddr::new(address, 0);
             let kind = Type::RAW.nonblocking().cloexec();
             let socket = Socket::new(Domain::for_address(at), kind, Some(Protocol::from(protocol)))?;
-            match carries {
-                Carries::Gre => steer::share_by_sender(&socket, version6, share)?,
-                Carries::Esp => steer::share_by_spi(&socket, version6, share)?,
-            }
+            filter(&socket, version6)?;
             udp::configure(&socket, version6, ttl)?;
             socket.bind(&SockAddr::from(at))?;
             Ok(socket)

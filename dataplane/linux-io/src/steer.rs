@@ -34,18 +34,6 @@ pub fn share_by_spi(socket: impl AsFd, version6: bool, (number, of): (u16, u16))
         return Ok(());
     }
     let mask = u32::from(of.next_power_of_two()) - 1;
-    // The socket's data begins with the IP header, of a length that is told in it, or (IPv6) behind all headers.
-    let load = if version6 {
-        [
-            op(libc::BPF_LDX | libc::BPF_W | libc::BPF_IMM, 0),
-            op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        ]
-    } else {
-        [
-            op(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
-            op(libc::BPF_LD | libc::BPF_W | libc::BPF_IND, 0),
-        ]
-    };
     let mine = if number == 0 {
         // 0, or beyond the last.
         [
@@ -59,13 +47,44 @@ pub fn share_by_spi(socket: impl AsFd, version6: bool, (number, of): (u16, u16))
         ]
     };
     let program = [
-        load[0],
-        load[1],
+        behind_ip(version6),
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_IND, 0),
         op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, mask),
         mine[0],
         mine[1],
         op(libc::BPF_RET | libc::BPF_K, u32::MAX),
         op(libc::BPF_RET | libc::BPF_K, 0),
+    ];
+    sockopt::attach_program(socket, libc::SO_ATTACH_FILTER, &program)
+}
+
+/// Lets a raw socket of GRE see only packets with this key (RFC 2890), or, for `None`, only those without one.
+///
+/// # Errors
+/// What the kernel says.
+pub fn only_gre_key(socket: impl AsFd, version6: bool, key: Option<u32>) -> io::Result<()> {
+    // Flags of the header's first two octets; with a checksum the key stands 4 octets further.
+    const CHECKSUM: u32 = 0x8000;
+    const KEY: u32 = 0x2000;
+    let flags = op(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 0);
+    let (pass, drop) =
+        (op(libc::BPF_RET | libc::BPF_K, u32::MAX), op(libc::BPF_RET | libc::BPF_K, 0));
+    let has = |flag, yes, no| jump(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, flag, yes, no);
+    let Some(key) = key else {
+        let program = [behind_ip(version6), flags, has(KEY, 1, 0), pass, drop];
+        return sockopt::attach_program(socket, libc::SO_ATTACH_FILTER, &program);
+    };
+    let program = [
+        behind_ip(version6),
+        flags,
+        has(KEY, 0, 6),
+        has(CHECKSUM, 2, 0),
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_IND, 4),
+        op(libc::BPF_JMP | libc::BPF_JA, 1),
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_IND, 8),
+        jump(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, key, 0, 1),
+        pass,
+        drop,
     ];
     sockopt::attach_program(socket, libc::SO_ATTACH_FILTER, &program)
 }
@@ -82,6 +101,16 @@ pub fn reuseport_by_first_word(socket: impl AsFd, mask: u32) -> io::Result<()> {
         op(libc::BPF_RET | libc::BPF_A, 0),
     ];
     sockopt::attach_program(socket, SO_ATTACH_REUSEPORT_CBPF, &program)
+}
+
+/// Points the index register at what a raw socket's packets carry: the socket's data begins with the IP header, of a
+/// length that is told in it, or (IPv6) behind all headers.
+const fn behind_ip(version6: bool) -> libc::sock_filter {
+    if version6 {
+        op(libc::BPF_LDX | libc::BPF_W | libc::BPF_IMM, 0)
+    } else {
+        op(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0)
+    }
 }
 
 /// `libc` has it for some architectures only.

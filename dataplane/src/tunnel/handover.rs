@@ -178,6 +178,10 @@ impl Tunnel {
             for at in addresses.ike {
                 sockets.ike.push((at, UdpSocket::adopt(next(descriptors)?)));
             }
+            // Nothing waits in the predecessor's that would matter.
+            if let Some(settings) = state.settings.as_ref().filter(|_| tunnel.sockets.is_empty()) {
+                sockets.clear = super::watch_clear(settings)?;
+            }
             tunnel.sockets.push(Arc::new(sockets));
         }
         if let Some(settings) = &state.settings {

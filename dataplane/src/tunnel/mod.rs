@@ -173,7 +173,10 @@ impl Tunnel {
         self.tables.configure(&settings);
         self.changed = true;
         self.publish();
-        let wire = |s: &TunnelSettings| (s.workers, s.bind.clone(), s.udp_port, s.ike_port, s.raw_gre, s.ttl);
+        let wire = |s: &TunnelSettings| {
+            let watched = s.gre_key.filter(|_| s.encrypted);
+            (s.workers, s.bind.clone(), s.udp_port, s.ike_port, s.raw_gre, s.ttl, watched)
+        };
         if self.workers.is_empty() || self.settings.as_ref().map(wire) != Some(wire(&settings)) {
             let before = self.settings.replace(settings);
             if let Err(error) = self.restart() {
@@ -432,7 +435,18 @@ fn open_sockets(settings: &TunnelSettings, number: u16) -> Result<Sockets, Error
             sockets.ike.push((at, UdpSocket::bind(at, settings.ttl)?));
         }
     }
+    if number == 0 {
+        sockets.clear = watch_clear(settings)?;
+    }
     Ok(sockets)
+}
+
+/// GRE in clear by its IP protocol would be dropped by the kernel, which tells nobody. Of an encrypted tunnel it is seen,
+/// and counted, and goes no further.
+fn watch_clear(settings: &TunnelSettings) -> Result<Vec<RawSocket>, Error> {
+    let seen = settings.encrypted && settings.raw_gre;
+    let bound = settings.bind.iter().filter(|_| seen);
+    Ok(bound.map(|address| RawSocket::watch_gre(*address, settings.gre_key)).collect::<io::Result<_>>()?)
 }
 
 const fn carries(encrypted: bool) -> Carries {
