@@ -249,6 +249,61 @@ fn a_foreign_spoke_behind_a_nat_reaches_our_hub() {
     });
 }
 
+/// As [`ours`] with a pre-shared key, and ESP in UDP only where it has to be.
+fn bare(m: Manifest) -> Manifest {
+    ours(Proof::SharedKey)(m).with(json!({"security": {"encapsulation": "Auto"}}))
+}
+
+/// A spoke that begins with the hub without UDP.
+fn bare_spoke(m: Manifest) -> Manifest {
+    bare(m).with(json!({"hubs": [{"address": HUB.0, "encapsulation": "Gre"}]}))
+}
+
+/// Overlay packets went by IP protocol 50, and none in UDP.
+#[track_caller]
+fn assert_bare(wires: &[&Capture]) {
+    assert_nothing_in_clear(wires);
+    for wire in wires {
+        assert!(wire.count(|p| p.ip.esp().is_some_and(|e| e.ports.is_none())) > 4, "no bare ESP");
+        assert_eq!(wire.count(|p| p.ip.esp().is_some_and(|e| e.ports.is_some())), 0, "ESP in UDP");
+    }
+}
+
+#[test]
+fn esp_goes_without_udp_among_theirs_and_ours_where_no_nat_is() {
+    story("strongswan_bare", |lab| {
+        let hub1 = hub(1).tuned(bare).start(lab)?;
+        let at_hub = hub1.wire()?;
+        let ours = spoke(3, &[1]).tuned(bare_spoke).start(lab)?;
+        let at_ours = ours.wire()?;
+        let guest = Guest::boot(lab, "fa", &frr_spoke(1).encrypted(StrongSwan::default()).configuration())?;
+        ours.wait_joined(1)?;
+        guest.wait_ping("10.1.0.1", &hub1.host_address)?;
+        let between = direct(("198.51.100.13", "198.51.100.11"), (&ours.host_address, "10.1.0.1"));
+        wait_direct(&ours, "10.1.0.1", &at_ours, between)?;
+        assert_bare(&[&at_hub, &at_ours]);
+        assert!(hub1.agent.ask().session("10.200.16.1")?.path.ends_with("(esp)"));
+        Ok(())
+    });
+}
+
+#[test]
+fn our_spoke_sends_esp_without_udp_to_a_foreign_hub() {
+    story("strongswan_bare_hub", |lab| {
+        let theirs = Frr::hub(HUB.0, HUB.1, "10.100.1.1/24").encrypted(StrongSwan::default());
+        let fhub = Guest::boot(lab, "fhub", &theirs.configuration())?;
+        let at_hub = Capture::start(lab.internet(), &[fhub.port()])?;
+        let a = spoke(3, &[1]).tuned(bare_spoke).start(lab)?;
+        a.wait_joined(1)?;
+        wait::until("the hub's LAN", 2 * PATIENCE, || {
+            Ping::times(1).expect(&a.host, "10.100.1.1").map_err(|e| e.to_string())
+        })?;
+        Ping::times(5).expect(&a.host, "10.100.1.1")?;
+        assert_bare(&[&at_hub]);
+        Ok(())
+    });
+}
+
 #[test]
 fn a_certificate_chain_that_does_not_fit_a_packet_comes_in_fragments() {
     story("strongswan_fragments", |lab| {
