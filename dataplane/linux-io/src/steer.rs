@@ -67,8 +67,7 @@ pub fn only_gre_key(socket: impl AsFd, version6: bool, key: Option<u32>) -> io::
     const CHECKSUM: u32 = 0x8000;
     const KEY: u32 = 0x2000;
     let flags = op(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 0);
-    let (pass, drop) =
-        (op(libc::BPF_RET | libc::BPF_K, u32::MAX), op(libc::BPF_RET | libc::BPF_K, 0));
+    let (pass, drop) = (op(libc::BPF_RET | libc::BPF_K, u32::MAX), op(libc::BPF_RET | libc::BPF_K, 0));
     let has = |flag, yes, no| jump(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, flag, yes, no);
     let Some(key) = key else {
         let program = [behind_ip(version6), flags, has(KEY, 1, 0), pass, drop];
