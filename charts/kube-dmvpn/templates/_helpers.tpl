@@ -32,7 +32,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
 {{- define "kube-dmvpn.pullSecrets" -}}
-{{- with .Values.image.pullSecrets }}
+{{- with .Values.image.pullSecrets -}}
 imagePullSecrets:
 {{- range . }}
 - name: {{ . }}
