@@ -4,12 +4,16 @@
 //! that is not signed yet, takes no network down. Other tunnels of the node are not concerned.
 
 use super::cache::Known;
+use super::issue::Want;
+use super::request::Subject;
 use crate::config::TunnelConfig;
 use crate::security;
 use crate::source::{Outcome, Problem};
 use crds::conditions::reasons;
+use crds::manifest::{resolve, resolve_optional};
 use crds::node::NodeTunnel;
 use crds::spec::{Certificates, IssuedBy};
+use identity::pki::Claims;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -67,13 +71,43 @@ pub(super) fn secrets(known: &Known) -> BTreeSet<String> {
 }
 
 /// Certificates of a tunnel that this node asks somebody for.
-pub(super) fn issued(tunnel: &NodeTunnel) -> Option<&Certificates> {
+fn issued(tunnel: &NodeTunnel) -> Option<&Certificates> {
     let certificates = tunnel.security.authentication.as_ref()?.certificates.as_ref()?;
     (certificates.issued_by != IssuedBy::Secret).then_some(certificates)
 }
 
+/// The certificates that are to be asked for, by tunnel. What they are judged by must be known.
+pub(super) fn wants(known: &Known, certificates: &Path, node: &str) -> BTreeMap<String, Want> {
+    let tunnels = known.desired.iter().flat_map(|desired| &desired.spec.tunnels);
+    let want = |tunnel: &NodeTunnel| {
+        let issued = issued(tunnel)?;
+        let roots = resolve(&known.secrets, &issued.trust, "ca.crt").ok()?;
+        let lists = resolve_optional(&known.secrets, &issued.trust, "crl.pem").ok()?;
+        let want = Want {
+            subject: Subject { node: node.to_owned(), tunnel: tunnel.name.clone() },
+            interface: tunnel.interface.clone(),
+            claims: Claims {
+                name: tunnel.identity.clone(),
+                tunnel_addresses: tunnel.addresses.clone(),
+                prefixes: tunnel.announce.clone(),
+            },
+            issuer: issued.issuer_ref.clone(),
+            trust: (roots, lists.unwrap_or_default()),
+            folder: folder(certificates, &tunnel.name),
+        };
+        Some((tunnel.name.clone(), want))
+    };
+    tunnels.filter_map(want).collect()
+}
+
+/// Is there a tunnel of this name whose certificate is issued to this node?
+pub(super) fn has_issued(known: &Known, name: &str) -> bool {
+    let mut tunnels = known.desired.iter().flat_map(|desired| &desired.spec.tunnels);
+    tunnels.any(|tunnel| tunnel.name == name && issued(tunnel).is_some())
+}
+
 /// Where the certificate of a tunnel lies that was issued to this node. Names of resources are good names of folders.
-pub(super) fn folder(certificates: &Path, tunnel: &str) -> PathBuf {
+fn folder(certificates: &Path, tunnel: &str) -> PathBuf {
     certificates.join(tunnel)
 }
 

@@ -1,6 +1,7 @@
 //! Follows one object of the API server by its name.
 
 use super::Reach;
+use crate::source::Problem;
 use crds::DmvpnNode;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
@@ -17,6 +18,8 @@ use tokio_util::task::AbortOnDropHandle;
 pub(super) enum News {
     /// Of the node's own `DmvpnNode`.
     Node(Result<Option<Box<DmvpnNode>>, String>),
+    /// Of the certificate that is issued to a tunnel of this node: there is one, maybe a new one; or what is wrong.
+    Certificate(String, Result<(), Problem>),
     /// Of a Secret.
     Secret(String, Result<Option<Box<Secret>>, String>),
 }

@@ -1,17 +1,20 @@
 //! The API server as source of the configuration, and what the node tells it.
 //!
 //! The node's own `DmvpnNode` and the Secrets it names are watched, one watch each, so that a token lets nobody read more
-//! than that. They become the same outcomes as a folder of manifests does. What came last is kept on the node; so the
-//! server may be away for as long as it likes, also while the agent starts. Back come the status of the `DmvpnNode`, and
-//! Events.
+//! than that. Where certificates are issued to it, the node makes keys and asks for them. All of it becomes the same
+//! outcomes as a folder of manifests does. What came last is kept on the node; so the server may be away for as long as it
+//! likes, also while the agent starts. Back come the status of the `DmvpnNode`, and Events.
 
 mod cache;
 mod desired;
 mod events;
 mod file;
 mod follow;
+mod issue;
 mod keys;
 mod reach;
+mod renewal;
+mod request;
 mod schedule;
 mod status;
 mod writer;
@@ -25,6 +28,7 @@ use cache::{Cache, Desired, Known};
 use crds::DmvpnNode;
 use desired::Circumstances;
 use follow::{News, follow};
+use issue::Want;
 use k8s_openapi::api::core::v1::Secret;
 use kube::config::KubeConfigOptions;
 use kube::{Api, Client, Config};
@@ -62,6 +66,7 @@ pub fn start(about: &About, namespace: &str, shared: &Arc<Shared>) -> Outcomes {
         told: None,
         object: watch::channel(None).0,
         followed: BTreeMap::new(),
+        issued: BTreeMap::new(),
         news,
     };
     tokio::spawn(follower.run(heard, outcomes));
@@ -81,6 +86,8 @@ struct Follower {
     object: watch::Sender<Option<DmvpnNode>>,
     /// The watches of Secrets, by name.
     followed: BTreeMap<String, AbortOnDropHandle<()>>,
+    /// Who sees to certificates, by tunnel.
+    issued: BTreeMap<String, (Want, AbortOnDropHandle<()>)>,
     news: mpsc::Sender<News>,
 }
 
@@ -105,6 +112,7 @@ impl Follower {
         let mut deadline = None;
         loop {
             self.follow_secrets(&client);
+            self.follow_certificates(&client);
             // What is not known yet is waited for, but not forever.
             let incomplete = self.is_incomplete();
             let until = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
@@ -139,10 +147,19 @@ impl Follower {
                     spec: node.spec.clone(),
                 });
                 self.object.send_replace(object.map(|node| *node));
+                self.forget_certificates();
                 true
             }
             // It is not known what the node should do: nothing changes.
             News::Node(Err(_)) => false,
+            News::Certificate(tunnel, Ok(())) => {
+                self.circumstances.issuance.remove(&tunnel);
+                false
+            }
+            News::Certificate(tunnel, Err(problem)) => {
+                self.circumstances.issuance.insert(tunnel, problem);
+                false
+            }
             News::Secret(name, Ok(Some(secret))) => {
                 self.circumstances.missing.remove(&name);
                 self.known.secrets.insert(name, (*secret).into());
@@ -177,6 +194,34 @@ impl Follower {
             };
             let task = follow(&api, &name, &what, &self.shared.reach, self.news.clone(), make);
             self.followed.insert(name, task);
+        }
+    }
+
+    /// Keeps exactly those tunnels in certificates whose certificates are issued to this node.
+    fn follow_certificates(&mut self, client: &Client) {
+        let mut wanted = desired::wants(&self.known, &self.circumstances.certificates, &self.about.node);
+        self.issued.retain(|tunnel, (want, _)| wanted.get(tunnel) == Some(want));
+        wanted.retain(|tunnel, _| !self.issued.contains_key(tunnel));
+        for (tunnel, want) in wanted {
+            let (client, namespace) = (client.clone(), &self.circumstances.namespace);
+            let task = issue::start(want.clone(), client, namespace, &self.shared, self.news.clone());
+            self.issued.insert(tunnel, (want, task));
+        }
+        let issued = &self.issued;
+        self.circumstances.issuance.retain(|tunnel, _| issued.contains_key(tunnel));
+    }
+
+    /// Removes keys of tunnels that this node has no more.
+    fn forget_certificates(&self) {
+        let folders = std::fs::read_dir(&self.circumstances.certificates).into_iter().flatten().flatten();
+        for folder in folders {
+            let named = |name: &str| desired::has_issued(&self.known, name);
+            if folder.file_name().to_str().is_some_and(named) {
+                continue;
+            }
+            if let Err(error) = std::fs::remove_dir_all(folder.path()) {
+                tracing::warn!(%error, folder = %folder.path().display(), "cannot remove a key that is of no use");
+            }
         }
     }
 
