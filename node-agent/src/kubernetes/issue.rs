@@ -136,8 +136,7 @@ impl Issue {
             }
             Some(issuer) => {
                 let kind = request::cert_manager();
-                let api =
-                    Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.namespace, &kind);
+                let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.namespace, &kind);
                 let object = request::to_cert_manager(&self.want.subject, &request, issuer);
                 self.ask(&api, &name, &object, request::from_cert_manager).await
             }

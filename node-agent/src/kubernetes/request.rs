@@ -109,7 +109,8 @@ pub(super) fn from_cert_manager(object: &DynamicObject) -> Verdict {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let refused = conditions.iter().find(|condition| {
         let (kind, is, reason) = (text(&condition["type"]), text(&condition["status"]), &condition["reason"]);
-        let failed = kind == "Ready" && is == "False" && ["Failed", "Denied"].contains(&text(reason).as_str());
+        let failed =
+            kind == "Ready" && is == "False" && ["Failed", "Denied"].contains(&text(reason).as_str());
         failed || (["Denied", "InvalidRequest"].contains(&kind.as_str()) && is == "True")
     });
     if let Some(condition) = refused {
