@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn messages_come_out_whole_however_the_stream_is_cut() {
         let sent: Vec<_> = (0..3)
-            .map(|number| ToDatapath { number, request: Request::StoreCheckpoint(vec![7; 100]) })
+            .map(|number| ToDatapath { number, request: Request::StoreCheckpoint(vec![7; 100].into()) })
             .collect();
         let mut stream = Vec::new();
         for message in &sent {
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_a_message_that_was_read() {
-        let secret = ToDatapath { number: 1, request: Request::StoreCheckpoint(vec![0xa5; 100]) };
+        let secret = ToDatapath { number: 1, request: Request::StoreCheckpoint(vec![0xa5; 100].into()) };
         let mut stream = Vec::new();
         append(&mut stream, &secret).unwrap();
         append(&mut stream, &secret).unwrap();

@@ -26,6 +26,7 @@ pub mod partial;
 pub mod punt;
 pub mod router;
 pub mod sa;
+pub mod standby;
 pub mod stats;
 pub mod tables;
 pub mod transmit;

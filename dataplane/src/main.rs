@@ -5,12 +5,15 @@
 use clap::{Parser, ValueEnum};
 use dmvpn_dataplane::control::{self, Server};
 use dmvpn_dataplane::handover::{self, Taken};
+use dmvpn_dataplane::standby;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::sync::mpsc;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 /// Moves packets between the tunnel interfaces and the underlay.
@@ -24,6 +27,13 @@ struct Arguments {
     /// start as usual.
     #[arg(long)]
     takeover: bool,
+    /// For containers, which are started again when they end: take over as well; when handed over, stand by until a signal
+    /// comes, and begin anew if the successor vanishes. A datapath that can't be taken over is waited for.
+    #[arg(long)]
+    standby: bool,
+    /// Stand by first.
+    #[arg(long, hide = true, requires = "standby")]
+    wait: bool,
     /// How the log is written, on standard error.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -69,13 +79,12 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     // Before anything that has to be tidied up.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let (socket, beside) = (&arguments.socket, handover::path_beside(&arguments.socket));
-    let taken = if arguments.takeover { handover::take(&beside)? } else { None };
-    let Taken { server, listener, handover } = match taken {
-        Some(taken) => taken,
-        None => {
-            let listener = control::listen(socket)?;
-            Taken { server: Server::default(), listener, handover: control::listen(&beside)? }
-        }
+    let mut is_told_to_end = || signals.pending().next().is_some();
+    if arguments.wait && !standby::wait(socket, &mut is_told_to_end)? {
+        return Ok(());
+    }
+    let Some(Taken { server, listener, handover }) = begin(arguments, &beside, &mut is_told_to_end)? else {
+        return Ok(());
     };
     tracing::info!(socket = %socket.display(), "listening for an agent");
     let (end, ended) = mpsc::channel();
@@ -96,6 +105,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     });
     std::thread::spawn(move || signals.forever().next().map(|signal| end.send(End::Signal(signal))));
     match ended.recv()? {
+        // All that we had is closed by that: threads, and descriptors that are the successor's now.
+        End::HandedOver if arguments.standby => return Err(stand_by().into()),
         End::HandedOver => tracing::info!("ending; the successor goes on"),
         End::Signal(signal) => {
             tracing::info!(signal, "closing; interfaces stay until they are removed");
@@ -106,3 +117,46 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     }
     Ok(())
 }
+
+/// Takes over, or begins. `None`: told to end before that.
+fn begin(
+    arguments: &Arguments,
+    beside: &Path,
+    is_told_to_end: &mut impl FnMut() -> bool,
+) -> Result<Option<Taken>, Box<dyn std::error::Error>> {
+    if arguments.takeover || arguments.standby {
+        let mut said = false;
+        loop {
+            match handover::take(beside) {
+                Ok(Some(taken)) => return Ok(Some(taken)),
+                Ok(None) => break,
+                // It has the interfaces; somebody will end it.
+                Err(error) if arguments.standby => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::warn!(%error, "the datapath that runs can't be taken over: waiting until it ends");
+                    }
+                    if is_told_to_end() {
+                        return Ok(None);
+                    }
+                    std::thread::sleep(TAKEOVER_RETRY);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    let listener = control::listen(&arguments.socket)?;
+    Ok(Some(Taken { server: Server::default(), listener, handover: control::listen(beside)? }))
+}
+
+/// Becomes a process that has nothing and waits. Returns only if that fails.
+fn stand_by() -> io::Error {
+    tracing::info!("standing by; the successor goes on");
+    let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--wait");
+    match std::env::current_exe() {
+        Ok(this) => Command::new(this).args(arguments).arg("--wait").exec(),
+        Err(error) => error,
+    }
+}
+
+/// Between attempts to take over from a datapath that does not let us.
+const TAKEOVER_RETRY: Duration = Duration::from_secs(1);

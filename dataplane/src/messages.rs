@@ -6,6 +6,7 @@ use packet::{Path, PeerId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use zeroize::Zeroizing;
 
 /// Version of this language. Control and datapath of different versions refuse each other with a clear message.
 pub const PROTOCOL_VERSION: u32 = 2;
@@ -96,7 +97,7 @@ pub enum Request {
         payload: Vec<u8>,
     },
     /// Keep this for the next control process. Opaque; in memory only.
-    StoreCheckpoint(Vec<u8>),
+    StoreCheckpoint(Zeroizing<Vec<u8>>),
     /// Answered by [`FromDatapath::Counters`].
     GetCounters,
     /// Start or stop sending [`FromDatapath::Captured`].

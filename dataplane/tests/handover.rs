@@ -82,7 +82,7 @@ fn a_handover_under_load_loses_nothing() {
         return;
     }
     let mut pair = pair();
-    pair.a.agent.ask(Request::StoreCheckpoint(b"remember".to_vec()));
+    pair.a.agent.ask(Request::StoreCheckpoint(b"remember".to_vec().into()));
     let before = pair.a.agent.sas();
     let counters = pair.a.agent.counters();
     let flood = Flood::start(&pair.left, 1000);
@@ -170,7 +170,7 @@ fn a_hub_of_two_thousand_is_handed_over_as_well() {
         agent.ask(Request::AddInboundSa { path, keys: keys.clone() });
         agent.ask(Request::SetOutboundSa { path, lane: n % 2, keys, soft: NO_LIMIT });
     }
-    pair.a.agent.ask(Request::StoreCheckpoint(vec![7; 4 << 20]));
+    pair.a.agent.ask(Request::StoreCheckpoint(vec![7; 4 << 20].into()));
     let flood = Flood::start(&pair.left, 500);
     std::thread::sleep(Duration::from_millis(300));
     pair.a.take_over(&pair.left);

@@ -157,7 +157,7 @@ fn a_tunnel_goes_on_without_its_agent_and_the_next_finds_it() {
         return;
     }
     let mut pair = pair(false);
-    pair.a.agent.ask(Request::StoreCheckpoint(b"remember".to_vec()));
+    pair.a.agent.ask(Request::StoreCheckpoint(b"remember".to_vec().into()));
     let ping = std::process::Command::new("ip")
         .args(["netns", "exec", &pair.left.name, "ping", "-q", "-i", "0.005", "-c", "200", RIGHT])
         .stdout(std::process::Stdio::piped())

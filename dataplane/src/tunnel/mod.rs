@@ -147,8 +147,8 @@ impl Tunnel {
     }
 
     /// Keeps this for the next agent.
-    pub fn store_checkpoint(&mut self, checkpoint: Vec<u8>) {
-        self.checkpoint = Some(checkpoint.into());
+    pub fn store_checkpoint(&mut self, checkpoint: Zeroizing<Vec<u8>>) {
+        self.checkpoint = Some(checkpoint);
     }
 
     /// Makes the tunnel what `settings` say. Where that fails, what was before goes on.

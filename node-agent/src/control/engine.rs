@@ -26,6 +26,12 @@ impl Control {
         let Some(attachment) = self.attachment.take() else { return };
         // One that holds no tunnel lives since a moment ago, or has lost what it held.
         let lost = self.engine.is_some() && attachment.settings.is_none();
+        if lost {
+            self.tell_lost();
+        } else if self.lost.take().is_some() {
+            let message = "another datapath has taken over, with everything";
+            self.events.agent(Severity::Normal, "DatapathHandedOver", message);
+        }
         if self.engine.is_none() {
             self.engine = self.make_engine(attachment.checkpoint.as_deref());
             for (prefix, target) in self.rib.all() {

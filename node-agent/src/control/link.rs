@@ -17,8 +17,11 @@ impl Control {
         let connection = match connection {
             Ok(connection) => connection,
             Err(error) => {
+                self.tell_lost();
                 self.fail(format!("no datapath: {error}"));
-                self.datapath = connect(&self.parts.process, self.config.interface(), RETRY);
+                // Who starts none has waited already.
+                let pause = if self.parts.process.binary.is_some() { RETRY } else { Duration::ZERO };
+                self.datapath = connect(&self.parts.process, self.config.interface(), pause);
                 return;
             }
         };
@@ -49,14 +52,19 @@ impl Control {
         if !self.datapath.is_connected() {
             return;
         }
-        self.events.agent(
-            Severity::Warning,
-            "DatapathLost",
-            format!("the datapath is gone: {why}; starting another"),
-        );
+        // It may have been handed over: that shows when another is found.
+        self.lost = Some(why.to_owned());
         self.settings = None;
         self.executor.push(Step::Attach(None));
         self.datapath = connect(&self.parts.process, self.config.interface(), Duration::ZERO);
+    }
+
+    /// Says that the datapath was lost, if that was not said yet.
+    pub(super) fn tell_lost(&mut self) {
+        if let Some(why) = self.lost.take() {
+            let message = format!("the datapath is gone, and its SAs with it: {why}");
+            self.events.agent(Severity::Warning, "DatapathLost", message);
+        }
     }
 
     /// Tells the datapath and the kernel how the tunnel is configured, where that changed.

@@ -91,6 +91,8 @@ pub struct Control {
     request_ids: RequestIds,
 
     datapath: Datapath,
+    /// Why the datapath was lost, as long as it is not known whether another has what it had.
+    lost: Option<String>,
     /// What the datapath held when it was connected; used once, to fill it.
     attachment: Option<Attachment>,
     /// What the datapath was last told.
@@ -203,6 +205,7 @@ impl Control {
             events,
             request_ids,
             datapath,
+            lost: None,
             attachment: None,
             settings: None,
             interface: None,

@@ -132,20 +132,33 @@ impl Control {
         if self.config.protection.is_none() {
             return;
         }
-        let sessions = self.sessions();
-        let children = sessions.iter().flat_map(|session| &session.children);
-        self.expected_sas =
-            Some(children.flat_map(|child| [(false, child.inbound), (true, child.outbound)]).collect());
+        // What is decided already comes before the question.
+        self.drain();
+        self.expected_sas = Some(sas_of(&self.sessions()).map(|(_, sa)| sa).collect());
         self.executor.push(Step::Datapath(Request::GetSas));
     }
 
     /// What the datapath holds of SAs. What it holds and the engine doesn't know goes: its keys, and its peer's, are
-    /// nobody's any more.
+    /// nobody's any more. What it lacks, it never got, or has lost: nobody else has the keys, so that session begins anew.
     pub(super) fn on_sas(&mut self, sas: Vec<SaCounters>) {
         if let Some(expected) = self.expected_sas.take() {
             self.remove_unknown(&sas, &expected);
+            let present = sas.iter().map(|sa| (sa.outbound, sa.spi)).collect();
+            self.replace_lacking(&expected.difference(&present).copied().collect());
         }
         self.sas = sas.into_iter().map(|sa| ((sa.outbound, sa.spi), sa)).collect();
+    }
+
+    fn replace_lacking(&mut self, lacking: &BTreeSet<(bool, u32)>) {
+        let sessions = self.sessions();
+        let paths: BTreeSet<Path> =
+            sas_of(&sessions).filter(|(_, sa)| lacking.contains(sa)).map(|(path, _)| path).collect();
+        let Some(engine) = &mut self.engine else { return };
+        for path in paths {
+            tracing::info!(interface = self.config.interface(), %path, "the datapath lacks this session's SAs: it begins anew");
+            engine.close_session(now(), path);
+            self.checkpoint.touch();
+        }
     }
 
     fn remove_unknown(&mut self, sas: &[SaCounters], expected: &BTreeSet<(bool, u32)>) {
@@ -169,6 +182,12 @@ impl Control {
         }
         requests.into_iter().for_each(|request| self.executor.push(Step::Datapath(request)));
     }
+}
+
+/// The SAs that sessions are about, each with its path: do we send by it, and its SPI.
+fn sas_of(sessions: &[SessionView]) -> impl Iterator<Item = (Path, (bool, u32))> + '_ {
+    let children = sessions.iter().flat_map(|session| session.children.iter().map(|child| (session.path, child)));
+    children.flat_map(|(path, child)| [(path, (false, child.inbound)), (path, (true, child.outbound))])
 }
 
 /// What is said of exported keys, each start and each change.

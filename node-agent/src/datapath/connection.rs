@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
 
 /// How long a request may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -228,8 +229,10 @@ async fn write_frame(stream: &mut OwnedWriteHalf, message: &ToDatapath) -> Resul
     })
 }
 
-fn encode(message: &ToDatapath) -> Result<Vec<u8>, Error> {
-    let mut frame = postcard::to_extend(message, vec![0; 4]).map_err(|e| Error::Malformed(e.to_string()))?;
+/// There are keys in some.
+fn encode(message: &ToDatapath) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let frame = postcard::to_extend(message, vec![0; 4]).map_err(|e| Error::Malformed(e.to_string()))?;
+    let mut frame = Zeroizing::new(frame);
     let length = u32::try_from(frame.len() - 4).ok().filter(|l| *l as usize <= MAX_MESSAGE);
     let length = length.ok_or_else(|| Error::Malformed(format!("a message of {} octets", frame.len())))?;
     frame[..4].copy_from_slice(&length.to_le_bytes());
@@ -250,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_message_that_is_too_long_is_not_sent() {
-        let request = Request::StoreCheckpoint(vec![0; MAX_MESSAGE]);
+        let request = Request::StoreCheckpoint(vec![0; MAX_MESSAGE].into());
         assert!(matches!(encode(&ToDatapath { number: 1, request }), Err(Error::Malformed(_))));
     }
 }

@@ -13,6 +13,9 @@ use tokio::net::UnixStream;
 /// How long a datapath that was just started may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long to wait for one that somebody else starts, before that is said.
+const EXTERNAL_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Where the datapath is, and how to start one.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -30,10 +33,14 @@ impl Process {
         if let Ok(stream) = UnixStream::connect(&self.socket).await {
             return Ok(stream);
         }
-        if let Some(binary) = &self.binary {
-            self.start(binary)?;
-        }
-        let deadline = tokio::time::Instant::now() + START_TIMEOUT;
+        let patience = match &self.binary {
+            Some(binary) => {
+                self.start(binary)?;
+                START_TIMEOUT
+            }
+            None => EXTERNAL_TIMEOUT,
+        };
+        let deadline = tokio::time::Instant::now() + patience;
         loop {
             match UnixStream::connect(&self.socket).await {
                 Ok(stream) => return Ok(stream),

@@ -19,7 +19,7 @@ const TOLD: [&str; 13] = [
     "CertificateDenied",
     "CertificateIssued",
     "ClockSet",
-    "DatapathBack",
+    "DatapathHandedOver",
     "DatapathLost",
     "Disturbed",
     "HubDown",

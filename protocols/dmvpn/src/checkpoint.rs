@@ -56,7 +56,7 @@ impl Tunnel {
     /// What [`Self::restore`] needs. Take one after a drain that had actions; on a hub with many spokes, not more
     /// often than a few times a second, since it holds them all.
     #[must_use]
-    pub fn checkpoint(&self, now: Instant) -> Vec<u8> {
+    pub fn checkpoint(&self, now: Instant) -> Zeroizing<Vec<u8>> {
         let _ = now;
         let checkpoint = Checkpoint {
             version: VERSION,
@@ -73,7 +73,7 @@ impl Tunnel {
             sessions: self.gate.as_ref().map(Gate::checkpoint),
         };
         // Writing plain data to memory can't fail; if it ever did, the next process would start anew.
-        postcard::to_stdvec(&checkpoint).unwrap_or_default()
+        Zeroizing::new(postcard::to_stdvec(&checkpoint).unwrap_or_default())
     }
 
     /// The engine that wrote `checkpoint`, as it was. It emits no action for what still stands
