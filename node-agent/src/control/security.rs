@@ -186,7 +186,8 @@ impl Control {
 
 /// The SAs that sessions are about, each with its path: do we send by it, and its SPI.
 fn sas_of(sessions: &[SessionView]) -> impl Iterator<Item = (Path, (bool, u32))> + '_ {
-    let children = sessions.iter().flat_map(|session| session.children.iter().map(|child| (session.path, child)));
+    let children =
+        sessions.iter().flat_map(|session| session.children.iter().map(|child| (session.path, child)));
     children.flat_map(|(path, child)| [(path, (false, child.inbound)), (path, (true, child.outbound))])
 }
 
