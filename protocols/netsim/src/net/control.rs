@@ -76,7 +76,7 @@ impl Net {
         }
         let wake = tunnel.poll_timeout().filter(|at| *at != Instant::NEVER).map(|at| at.max(now));
         if checkpoints && ordered {
-            station.steps.push_back(Step::Keep(tunnel.checkpoint(now)));
+            station.steps.push_back(Step::Keep(tunnel.checkpoint(now).to_vec()));
         }
         if wake != station.timer {
             station.timer = wake;
