@@ -48,6 +48,8 @@ pub struct Options {
     pub keep_datapath: bool,
     /// Where another agent runs, wait until it has ended.
     pub succeed: bool,
+    /// Where to install the CNI plugin, if anywhere.
+    pub cni: Option<cni::Folders>,
 }
 
 /// Why the agent ended.
@@ -148,10 +150,8 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     let mut agent = Agent::new(&options, state)?;
     let mut servers = JoinSet::new();
     let (socket, shared) = (options.run_dir.join("agent.sock"), Arc::clone(&agent.shared));
-    let pods = cni::start(&options, &shared).await;
-    let service = cni::Service::new(Arc::clone(&pods));
-    servers.spawn(async move { grpc::serve(&socket, shared, service).await });
-    servers.spawn(async move { pods.watch().await });
+    let cni = cni::start(&options, &shared, &mut servers).await;
+    servers.spawn(async move { grpc::serve(&socket, shared, cni).await });
     if let Some(address) = options.metrics {
         let shared = Arc::clone(&agent.shared);
         servers.spawn(async move { metrics::serve(address, shared).await });

@@ -4,7 +4,7 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use dmvpn_agent::agent::{self, Options};
 use dmvpn_agent::source::Source;
-use dmvpn_agent::uninstall;
+use dmvpn_agent::{cni, uninstall};
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -61,6 +61,14 @@ struct Arguments {
     #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
     log_format: LogFormat,
 
+    /// Install the CNI plugin: the folder of network configurations, the first of which it is chained to
+    #[arg(long, value_name = "DIR", requires = "cni_bin_dir", global = true)]
+    cni_conf_dir: Option<PathBuf>,
+
+    /// Install the CNI plugin: the folder of plugins
+    #[arg(long, value_name = "DIR", requires = "cni_conf_dir", global = true)]
+    cni_bin_dir: Option<PathBuf>,
+
     /// At the end, stay registered and leave the datapath forwarding, for a successor to take over
     #[arg(long)]
     keep_datapath: bool,
@@ -102,13 +110,15 @@ const EXTERNAL: &str = "external";
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     init_log(arguments.log_format);
+    let folders = arguments.cni_conf_dir.clone().zip(arguments.cni_bin_dir.clone());
+    let cni = folders.map(|(configuration, binaries)| cni::Folders { configuration, binaries });
     match arguments.command {
-        Some(Command::Uninstall) => uninstall(&arguments.run_dir, &arguments.state_dir).await,
-        None => run(arguments).await,
+        Some(Command::Uninstall) => uninstall(&arguments.run_dir, &arguments.state_dir, cni.as_ref()).await,
+        None => run(arguments, cni).await,
     }
 }
 
-async fn run(arguments: Arguments) -> ExitCode {
+async fn run(arguments: Arguments, cni: Option<cni::Folders>) -> ExitCode {
     let source = match (arguments.manifests, arguments.kubernetes) {
         (Some(folder), _) => Source::Manifests(folder),
         (None, true) => Source::Kubernetes { namespace: arguments.namespace },
@@ -134,6 +144,7 @@ async fn run(arguments: Arguments) -> ExitCode {
         metrics: arguments.metrics.0,
         workers: arguments.workers.unwrap_or_else(default_workers),
         keep_datapath: arguments.keep_datapath,
+        cni,
     };
     match agent::run(options, stop_signal()).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -144,8 +155,8 @@ async fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-async fn uninstall(run_dir: &Path, state_dir: &Path) -> ExitCode {
-    let left = uninstall::run(run_dir, state_dir).await;
+async fn uninstall(run_dir: &Path, state_dir: &Path, cni: Option<&cni::Folders>) -> ExitCode {
+    let left = uninstall::run(run_dir, state_dir, cni).await;
     for what in &left {
         eprintln!("dmvpn-agent: not removed: {what}");
     }

@@ -1,22 +1,22 @@
 //! Removes everything the agent ever made on this machine: interfaces with their routes and neighbours, protected
 //! prefixes, kernel switches, files. Goes on when one step fails, and says what is left.
 
-use crate::agent;
-use crate::cni::firewall;
 use crate::datapath::Process;
 use crate::kernel::Kernel;
 use crate::kernel::sysctl::Memory;
 use crate::state::StateDir;
+use crate::{agent, cni};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::{fs, io};
 
 /// Removes everything. Returns what could not be removed, in words.
-pub async fn run(run_dir: &Path, state_dir: &Path) -> Vec<String> {
+pub async fn run(run_dir: &Path, state_dir: &Path, folders: Option<&cni::Folders>) -> Vec<String> {
     if is_running(run_dir) {
         return vec![format!("an agent runs with run directory {}: stop it first", run_dir.display())];
     }
-    let mut left = Vec::new();
+    // First: pods must start while the rest goes.
+    let mut left = cni::uninstall(folders, state_dir);
     let process =
         Process { socket: run_dir.join("datapath.sock"), binary: None, log: run_dir.join("datapath.log") };
     note(&mut left, "datapath", process.stop().await);
@@ -27,7 +27,6 @@ pub async fn run(run_dir: &Path, state_dir: &Path) -> Vec<String> {
     if state_dir.exists() {
         note(&mut left, "kernel switches", Memory::new(state_dir).restore());
     }
-    note(&mut left, "nftables table", firewall::remove());
     for name in ["agent.sock", agent::RUNNING, agent::WAITING, "datapath.sock", "datapath.log"] {
         note(&mut left, name, gone(fs::remove_file(run_dir.join(name))));
     }

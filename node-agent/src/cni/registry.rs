@@ -1,5 +1,6 @@
 //! The pods of this node, kept: in memory, in the state directory, and in the kernel.
 
+use super::events::Missed;
 use super::facts::{Facts, Source};
 use super::firewall::{self, Rules};
 use super::notes;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use std::{fs, process};
+use tokio::sync::mpsc;
 
 /// The kernel's table is looked after so often: other firewalls are known to flush everything.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -21,6 +23,7 @@ pub struct Registry {
     source: Source,
     file: PathBuf,
     run_dir: PathBuf,
+    missed: mpsc::Sender<Missed>,
 }
 
 #[derive(Default)]
@@ -32,7 +35,7 @@ struct Done {
 impl Registry {
     /// Takes up what an agent before this one left in `state_dir`.
     #[must_use]
-    pub fn open(state_dir: &Path, run_dir: &Path, source: Source) -> Self {
+    pub fn open(state_dir: &Path, run_dir: &Path, source: Source, missed: mpsc::Sender<Missed>) -> Self {
         let file = state_dir.join("pods.json");
         let memory = match fs::read_to_string(&file) {
             Ok(text) => serde_json::from_str(&text).unwrap_or_else(|error| {
@@ -47,6 +50,7 @@ impl Registry {
             source,
             file,
             run_dir: run_dir.to_owned(),
+            missed,
         }
     }
 
@@ -96,19 +100,24 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes up what plugins left while no agent was there. Returns the pods that were attached meanwhile, and why the
-    /// agent could not be told.
-    pub async fn take_notes(&self) -> Vec<(PodName, String)> {
+    /// Takes up what plugins left while no agent was there, and tells of pods that were attached meanwhile.
+    pub async fn take_notes(&self) {
         let notes = notes::take(&self.run_dir);
         if notes.is_empty() {
-            return Vec::new();
+            return;
         }
         let mtu = self.facts().await.mtu;
         let taken = self.change(|pods| notes.iter().filter_map(|note| note.apply(pods, mtu)).collect()).await;
-        taken.unwrap_or_else(|error| {
+        let taken: Vec<Missed> = taken.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot treat pods as they want that were attached while the agent was away");
             Vec::new()
-        })
+        });
+        for missed in taken {
+            let (PodName { namespace, name }, why) = &missed;
+            tracing::warn!(namespace, pod = name, why, "the pod started while the agent was away");
+            // Without an API server nobody listens, and more than it holds is not worth telling.
+            let _ = self.missed.try_send(missed);
+        }
     }
 
     /// Follows the tunnels, and puts the table back when somebody removed it.
@@ -126,24 +135,10 @@ impl Registry {
                     done.rules = None;
                 }
             }
-            self.tell(self.take_notes().await);
+            self.take_notes().await;
             if let Err(error) = self.apply().await {
                 tracing::warn!(%error, "cannot keep pods from the overlay that don't want it");
             }
-        }
-    }
-}
-
-impl Registry {
-    /// Tells of pods that started without the agent.
-    pub fn tell(&self, missed: Vec<(PodName, String)>) {
-        for (PodName { namespace, name }, why) in missed {
-            tracing::warn!(
-                namespace,
-                pod = name,
-                why,
-                "the pod started while the agent was away: its routes don't know the overlay's MTU; restart it if large packets get lost"
-            );
         }
     }
 }

@@ -250,7 +250,7 @@ impl Follower {
 }
 
 /// A client for the API server; it need not answer yet.
-async fn client(reach: &Reach) -> Client {
+pub async fn client(reach: &Reach) -> Client {
     let (mut pause, longest) = RETRY;
     loop {
         match configure().await {
