@@ -20,20 +20,22 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
        "target/$host/release/dmvpn-cni" /out/; \
     strip /out/*
 
-# glibc, libgcc, CA certificates; no shell, no package manager.
-FROM gcr.io/distroless/cc-debian13 AS base
+# glibc, libgcc; no shell, no package manager.
+FROM gcr.io/distroless/cc-debian13 AS operator
 LABEL org.opencontainers.image.source=https://github.com/kube-dmvpn/kube-dmvpn org.opencontainers.image.licenses=Apache-2.0
 COPY --from=build /src/LICENSE /usr/share/doc/kube-dmvpn/LICENSE
-
-FROM base AS operator
 COPY --from=build /out/dmvpn-operator /usr/bin/
 USER 65532:65532
 ENTRYPOINT ["/usr/bin/dmvpn-operator"]
 
-FROM base AS agent
+# nft is for `dmvpnctl diagnose`, which reads the node's rules; everything else is done without programs of others.
+FROM debian:${DEBIAN}-slim AS agent
+RUN apt-get update && apt-get install -y --no-install-recommends nftables && rm -rf /var/lib/apt/lists/*
+LABEL org.opencontainers.image.source=https://github.com/kube-dmvpn/kube-dmvpn org.opencontainers.image.licenses=Apache-2.0
+COPY --from=build /src/LICENSE /usr/share/doc/kube-dmvpn/LICENSE
 COPY --from=build /out/dmvpn-agent /out/dmvpn-datapath /out/dmvpn-cni /out/dmvpnctl /usr/bin/
 ENTRYPOINT ["/usr/bin/dmvpn-agent"]
 
-# No entry point: the chart names the command of each container.
-FROM base AS kube-dmvpn
-COPY --from=build /out/ /usr/bin/
+# No entry point of its own is needed: the chart names the command of each container.
+FROM agent AS kube-dmvpn
+COPY --from=build /out/dmvpn-operator /usr/bin/
