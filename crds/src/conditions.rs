@@ -12,6 +12,10 @@ pub const ADDRESS_CONFLICT: &str = "AddressConflict";
 pub const IDENTITY_UNVERIFIED: &str = "IdentityUnverified";
 /// The resource makes sense and was turned into per-node configuration.
 pub const ACCEPTED: &str = "Accepted";
+/// Two resources want the same thing: an interface, a port, a tunnel address. Who had it first keeps it.
+pub const CONFLICT: &str = "Conflict";
+/// (`issuedBy: Operator`) nodes' certificates are signed when they are asked for.
+pub const CERTIFICATES_ISSUED: &str = "CertificatesIssued";
 
 /// Reasons, by the condition they stand in. CamelCase, as the API conventions ask.
 pub mod reasons {
@@ -29,6 +33,12 @@ pub mod reasons {
     pub const NO_NODE_READY: &str = "NoNodeReady";
     /// `Ready`: some selected nodes are not.
     pub const SOME_NODES_NOT_READY: &str = "SomeNodesNotReady";
+    /// `Ready`: no node is selected.
+    pub const NO_NODE_SELECTED: &str = "NoNodeSelected";
+    /// `Ready`: the Node itself is not ready, so that nothing is known of its tunnels.
+    pub const NODE_NOT_READY: &str = "NodeNotReady";
+    /// `Ready` and others: no agent has reported yet.
+    pub const NOT_REPORTED: &str = "NotReported";
     /// `HubsReachable`: registered.
     pub const REGISTERED: &str = "Registered";
     /// `HubsReachable`: the hub's name doesn't resolve.
@@ -67,4 +77,18 @@ pub mod reasons {
     pub const CERTIFICATE_DENIED: &str = "CertificateDenied";
     /// `Accepted` (node): the agent runs what the specification says.
     pub const APPLIED: &str = "Applied";
+    /// `Accepted`: another resource has what this one wants; see `Conflict`.
+    pub const CONFLICTS: &str = "Conflicts";
+    /// `Conflict`: two resources select the same nodes and cannot both have what they want there.
+    pub const SAME_NODE: &str = "SameNode";
+    /// `Conflict`: two resources of one DMVPN give out the same tunnel addresses.
+    pub const ADDRESSES_OVERLAP: &str = "AddressesOverlap";
+    /// `CertificatesIssued`: the last request was signed.
+    pub const SIGNED: &str = "Signed";
+    /// `CertificatesIssued`: no node has asked yet.
+    pub const NOT_ASKED: &str = "NotAsked";
+    /// `CertificatesIssued`: the Secret of the CA is missing or cannot be used.
+    pub const CA_UNUSABLE: &str = "CAUnusable";
+    /// `CertificatesIssued`: the CA may not issue for what the nodes are to claim.
+    pub const CA_REFUSES: &str = "CARefuses";
 }

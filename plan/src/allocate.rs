@@ -44,40 +44,66 @@ pub fn allocate(
     held: &BTreeMap<String, IpAddr>,
     nodes: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, IpAddr>, AllocateError> {
+    let Shares { given, without } = share(Some(range), pinned, held, nodes);
+    without.into_values().next().map_or(Ok(given), Err)
+}
+
+/// What could be given out, and who goes without.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shares {
+    /// Address of each node.
+    pub given: BTreeMap<String, IpAddr>,
+    /// Nodes that get none, and why.
+    pub without: BTreeMap<String, AllocateError>,
+}
+
+/// As [`allocate`], for those who go on with what can be given: nodes that have an address keep it, although another
+/// one finds the range used up. Without a range only pinned nodes get an address, and the others stand in neither map.
+#[must_use]
+pub fn share(
+    range: Option<IpNet>,
+    pinned: &BTreeMap<String, IpAddr>,
+    held: &BTreeMap<String, IpAddr>,
+    nodes: &BTreeSet<String>,
+) -> Shares {
+    let mut shares = Shares::default();
     let mut owner: BTreeMap<IpAddr, &str> = BTreeMap::new();
     for (node, address) in pinned {
-        if let Some(first) = owner.insert(*address, node) {
-            return Err(AllocateError::PinnedTwice {
-                first: first.to_owned(),
-                second: node.clone(),
-                address: *address,
-            });
+        if let Some(first) = owner.get(address) {
+            let (first, second) = ((*first).to_owned(), node.clone());
+            let twice = AllocateError::PinnedTwice { first, second, address: *address };
+            shares.without.insert(node.clone(), twice);
+        } else {
+            owner.insert(*address, node);
         }
     }
     for (node, address) in held {
-        if !pinned.contains_key(node) && range.contains(address) {
+        if !pinned.contains_key(node) && range.is_some_and(|range| range.contains(address)) {
             owner.entry(*address).or_insert(node);
         }
     }
-    let mut given: BTreeMap<String, IpAddr> = owner
+    shares.given = owner
         .iter()
         .filter(|(_, node)| nodes.contains(**node))
         .map(|(address, node)| ((*node).to_owned(), *address))
         .collect();
-    let mut taken: BTreeSet<IpAddr> = owner.into_keys().collect();
-    let mut candidates = hosts(range);
+    let Some(range) = range else { return shares };
+    let taken: BTreeSet<IpAddr> = owner.into_keys().collect();
+    let mut free = hosts(range).filter(|address| !taken.contains(address));
     for node in nodes {
-        if given.contains_key(node) {
+        if shares.given.contains_key(node) || shares.without.contains_key(node) {
             continue;
         }
-        let free = candidates.find(|address| !taken.contains(address));
-        let Some(address) = free else {
-            return Err(AllocateError::Exhausted { range, node: node.clone() });
+        match free.next() {
+            Some(address) => shares.given.insert(node.clone(), address),
+            None => {
+                let exhausted = AllocateError::Exhausted { range, node: node.clone() };
+                shares.without.insert(node.clone(), exhausted);
+                None
+            }
         };
-        taken.insert(address);
-        given.insert(node.clone(), address);
     }
-    Ok(given)
+    shares
 }
 
 /// Can a node of `network` have this address? Not the network's own (IPv6: the subnet routers' anycast address, RFC
@@ -172,6 +198,29 @@ mod tests {
         let error =
             allocate(net("10.200.16.0/30"), &map(&[]), &map(&[]), &set(&["a", "b", "c"])).unwrap_err();
         assert_eq!(error, AllocateError::Exhausted { range: net("10.200.16.0/30"), node: "c".into() });
+    }
+
+    #[test]
+    fn a_full_range_takes_nobodys_address_away() {
+        let held = map(&[("b", "10.200.16.2"), ("c", "10.200.16.1")]);
+        let shares = share(Some(net("10.200.16.0/30")), &map(&[]), &held, &set(&["a", "b", "c"]));
+        assert_eq!(shares.given, held);
+        assert_eq!(shares.without.into_keys().collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn the_second_of_two_pins_on_one_address_goes_without_and_the_first_does_not() {
+        let pinned = map(&[("a", "10.200.16.1"), ("b", "10.200.16.1")]);
+        let shares = share(Some(net("10.200.16.0/24")), &pinned, &map(&[]), &set(&["a", "b", "c"]));
+        assert_eq!(shares.given, map(&[("a", "10.200.16.1"), ("c", "10.200.16.2")]));
+        assert_eq!(shares.without.into_keys().collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn without_a_range_only_pinned_nodes_get_an_address() {
+        let shares = share(None, &map(&[("a", "10.200.16.1")]), &map(&[]), &set(&["a", "b"]));
+        assert_eq!(shares.given, map(&[("a", "10.200.16.1")]));
+        assert!(shares.without.is_empty());
     }
 
     #[test]

@@ -229,6 +229,48 @@ pub enum PlanError {
         /// What stands there.
         from: &'static str,
     },
+    /// The source of pods' ranges is not there, or has nothing for the node yet.
+    #[error(
+        "{resource}: spec.announce.podCIDRs.from: {from}, and this cluster has no {kind} that the operator can read: write where the pods' ranges are found (Node, Calico, Cilium, or Static and cidrs)"
+    )]
+    PodCidrSourceMissing {
+        /// Where.
+        resource: ResourceName,
+        /// What stands there.
+        from: &'static str,
+        /// What is looked for.
+        kind: &'static str,
+    },
+    /// More prefixes than a node announces.
+    #[error(
+        "{resource}: node {node} would announce {count} prefixes, and a node announces at most {most}: write the ranges that cover them, with podCIDRs.from: Static and cidrs"
+    )]
+    TooManyPrefixes {
+        /// Where.
+        resource: ResourceName,
+        /// This node.
+        node: String,
+        /// How many.
+        count: usize,
+        /// The most.
+        most: usize,
+    },
+    /// An address that is wanted by a pin belongs to another resource of the same DMVPN.
+    #[error(
+        "{resource}: spec.tunnel.{pin} gives node {node} the tunnel address {address}, which {owner} has in the same DMVPN: pin another address"
+    )]
+    PinTaken {
+        /// Where.
+        resource: ResourceName,
+        /// `pinned` or its IPv6 twin.
+        pin: &'static str,
+        /// The pinned node.
+        node: String,
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        owner: String,
+    },
     /// A Secret that is named is not in the folder.
     #[error(
         "{resource}: {field} names Secret {secret}, which is not among the manifests: add it, or write file:/path"
@@ -274,6 +316,21 @@ pub enum PlanError {
     /// The folder configures nothing.
     #[error("no DmvpnHub or DmvpnSpoke among the manifests: write one (docs/samples has examples)")]
     Nothing,
+}
+
+impl PlanError {
+    /// The two resources that are in each other's way, if that is the mistake.
+    #[must_use]
+    pub const fn both(&self) -> Option<(&ResourceName, &ResourceName)> {
+        match self {
+            Self::SameName { first, second, .. }
+            | Self::SameInterface { first, second, .. }
+            | Self::SamePort { first, second, .. }
+            | Self::SameIkePort { first, second, .. }
+            | Self::NetworksOverlap { first, second, .. } => Some((first, second)),
+            _ => None,
+        }
+    }
 }
 
 /// Everything that must be changed; never empty.

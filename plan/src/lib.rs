@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! standalone    manifests of a folder + this node  -> its DmvpnNode
-//! node          resources that select a node       -> its DmvpnNode, with the addresses it was given
+//! node          resources that select a node       -> its DmvpnNode, with the addresses it was given; one resource
+//!               after the other for the operator, where a mistake in one must not touch the others
 //! allocate      nodes + pins + who has what        -> tunnel addresses, stable, never twice
 //! ```
 //!
@@ -18,10 +19,10 @@ mod select;
 mod standalone;
 mod tunnel;
 
-pub use allocate::{AllocateError, allocate, usable};
+pub use allocate::{AllocateError, Shares, allocate, share, usable};
 pub use error::{PlanError, PlanErrors, ResourceName};
 pub use facts::{AddressKind, HubNode, NodeFacts};
-pub use node::{Member, node};
+pub use node::{HubRefs, Member, NodePlan, node};
 pub use select::selects;
 pub use standalone::standalone;
-pub use tunnel::{CLEAR_PORT, ENCRYPTED_PORT, Network, identity};
+pub use tunnel::{CLEAR_PORT, ENCRYPTED_PORT, Network, ResourceKind, identity};

@@ -19,15 +19,17 @@ pub struct Member<'a> {
     pub addresses: Vec<IpAddr>,
 }
 
-/// What a node does, from the resources that select it. `hub_refs` are the nodes of hubs in this cluster, by the
-/// hub's name.
+/// Nodes of the hubs in this cluster, by the hub's name; `None` where there is no cluster.
+pub type HubRefs<'a> = Option<&'a BTreeMap<String, Vec<HubNode>>>;
+
+/// What a node does, from the resources that select it.
 ///
 /// # Errors
 /// With everything that must be changed before the node can do it.
 pub fn node(
     node: &NodeFacts,
     members: &[Member<'_>],
-    hub_refs: &BTreeMap<String, Vec<HubNode>>,
+    hub_refs: HubRefs<'_>,
 ) -> Result<DmvpnNodeSpec, PlanErrors> {
     let mut errors = Vec::new();
     let mut tunnels: Vec<(ResourceName, NodeTunnel)> = Vec::new();
@@ -35,26 +37,90 @@ pub fn node(
         let resource = member.network.name(member.name);
         let tunnel = build(member.name, member.network, node, &member.addresses, hub_refs, &mut errors);
         for (other, earlier) in &tunnels {
-            conflicts(node, (other, earlier), (&resource, &tunnel), &mut errors);
+            conflicts(&node.name, (other, earlier), (&resource, &tunnel), &mut errors);
         }
         tunnels.push((resource, tunnel));
     }
     if !errors.is_empty() {
         return Err(PlanErrors(errors));
     }
+    Ok(spec(tunnels))
+}
+
+/// The tunnels of one node, added one by one: what is wrong with one does not touch those that stand already.
+#[derive(Clone, Debug)]
+pub struct NodePlan<'a> {
+    node: &'a str,
+    tunnels: Vec<(ResourceName, NodeTunnel)>,
+}
+
+impl<'a> NodePlan<'a> {
+    /// A node without tunnels.
+    #[must_use]
+    pub const fn new(node: &'a str) -> Self {
+        Self { node, tunnels: Vec::new() }
+    }
+
+    /// Adds the tunnel of a resource. `facts` are those of this node, with the pods' ranges that the resource asks for.
+    ///
+    /// # Errors
+    /// With everything that must be changed; nothing is added then.
+    pub fn add(
+        &mut self,
+        facts: &NodeFacts,
+        member: &Member<'_>,
+        hub_refs: HubRefs<'_>,
+    ) -> Result<(), PlanErrors> {
+        let mut errors = Vec::new();
+        let tunnel = build(member.name, member.network, facts, &member.addresses, hub_refs, &mut errors);
+        self.place(member.network.name(member.name), tunnel, errors)
+    }
+
+    /// Adds a tunnel as it was made earlier, when its resource made sense.
+    ///
+    /// # Errors
+    /// If it conflicts with those that stand; nothing is added then.
+    pub fn keep(&mut self, resource: ResourceName, tunnel: NodeTunnel) -> Result<(), PlanErrors> {
+        self.place(resource, tunnel, Vec::new())
+    }
+
+    /// What the node does.
+    #[must_use]
+    pub fn finish(self) -> DmvpnNodeSpec {
+        spec(self.tunnels)
+    }
+
+    fn place(
+        &mut self,
+        resource: ResourceName,
+        tunnel: NodeTunnel,
+        mut errors: Vec<PlanError>,
+    ) -> Result<(), PlanErrors> {
+        for (other, earlier) in &self.tunnels {
+            conflicts(self.node, (other, earlier), (&resource, &tunnel), &mut errors);
+        }
+        if !errors.is_empty() {
+            return Err(PlanErrors(errors));
+        }
+        self.tunnels.push((resource, tunnel));
+        Ok(())
+    }
+}
+
+fn spec(tunnels: Vec<(ResourceName, NodeTunnel)>) -> DmvpnNodeSpec {
     let mut tunnels: Vec<NodeTunnel> = tunnels.into_iter().map(|(_, tunnel)| tunnel).collect();
     tunnels.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(DmvpnNodeSpec { tunnels })
+    DmvpnNodeSpec { tunnels }
 }
 
 /// Two tunnels of one node share its interfaces, ports and addresses.
 fn conflicts(
-    node: &NodeFacts,
+    node: &str,
     (first, one): (&ResourceName, &NodeTunnel),
     (second, other): (&ResourceName, &NodeTunnel),
     errors: &mut Vec<PlanError>,
 ) {
-    let (first, second, node) = (first.clone(), second.clone(), node.name.clone());
+    let (first, second, node) = (first.clone(), second.clone(), node.to_owned());
     if one.name == other.name {
         errors.push(PlanError::SameName { first, second, node });
         return;

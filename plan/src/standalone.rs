@@ -40,7 +40,7 @@ pub fn standalone(manifests: &Manifests, node: &NodeFacts) -> Result<DmvpnNodeSp
     if members.is_empty() && errors.is_empty() {
         errors.push(PlanError::Nothing);
     }
-    match plan_node(node, &members, &BTreeMap::new()) {
+    match plan_node(node, &members, None) {
         Ok(spec) if errors.is_empty() => Ok(spec),
         Ok(_) => Err(PlanErrors(errors)),
         Err(PlanErrors(more)) => {

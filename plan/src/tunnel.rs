@@ -1,6 +1,7 @@
 //! One resource and one node to one tunnel. Specs are taken apart without `..`, so that a new field can't be forgotten.
 
 use crate::error::{PlanError, ResourceName};
+use crate::node::HubRefs;
 use crate::{AddressKind, HubNode, NodeFacts, selects, usable};
 use crds::node::{NodeBgp, NodeHub, NodeTunnel, NodeUnderlay, Role};
 use crds::spec::{
@@ -10,7 +11,7 @@ use crds::spec::{
 use crds::{DmvpnHubSpec, DmvpnSpokeSpec};
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// UDP port when everything is encrypted: NAT traversal of IKEv2 and ESP (RFC 3948).
@@ -19,29 +20,61 @@ pub const ENCRYPTED_PORT: u16 = 4500;
 pub(crate) const IKE_PORT: u16 = 500;
 /// UDP port when nothing is: GRE in UDP (RFC 8086).
 pub const CLEAR_PORT: u16 = 4754;
+/// Prefixes that one node announces, at most, as `DmvpnNode` says.
+const MAX_ANNOUNCED: usize = 512;
 
 /// A hub's or a spoke's spec: what both have, with the rest as it differs.
 #[derive(Clone, Copy, Debug)]
 pub struct Network<'a> {
-    pub(crate) resource: ResourceKind,
-    pub(crate) nodes: Option<&'a LabelSelector>,
-    pub(crate) tunnel: &'a Tunnel,
+    /// Hub or spoke.
+    pub resource: ResourceKind,
+    /// The nodes it selects.
+    pub nodes: Option<&'a LabelSelector>,
+    /// The overlay.
+    pub tunnel: &'a Tunnel,
     underlay: &'a Underlay,
-    pub(crate) security: &'a Security,
+    /// Encryption and identity.
+    pub security: &'a Security,
     pub(crate) nhrp: &'a Nhrp,
     admission: &'a [AdmissionClass],
-    hubs: &'a [HubEntry],
-    static_peers: &'a [StaticPeer],
+    /// Hubs it registers with.
+    pub hubs: &'a [HubEntry],
+    /// Peers that don't speak NHRP.
+    pub static_peers: &'a [StaticPeer],
     routing: &'a Routing,
-    announce: &'a Announce,
+    /// What its nodes announce.
+    pub announce: &'a Announce,
     protected_prefixes: &'a [IpNet],
 }
 
 /// Which kind of resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ResourceKind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ResourceKind {
+    /// `DmvpnHub`.
     Hub,
+    /// `DmvpnSpoke`.
     Spoke,
+}
+
+impl ResourceKind {
+    /// How people call the resource of this kind and name.
+    #[must_use]
+    pub fn named(self, name: &str) -> ResourceName {
+        let kind = match self {
+            Self::Hub => "DmvpnHub",
+            Self::Spoke => "DmvpnSpoke",
+        };
+        ResourceName { kind, name: name.to_owned() }
+    }
+
+    /// What its nodes are.
+    #[must_use]
+    pub const fn role(self) -> Role {
+        match self {
+            Self::Hub => Role::Hub,
+            Self::Spoke => Role::Spoke,
+        }
+    }
 }
 
 impl<'a> From<&'a DmvpnHubSpec> for Network<'a> {
@@ -109,12 +142,9 @@ impl<'a> From<&'a DmvpnSpokeSpec> for Network<'a> {
 
 impl Network<'_> {
     /// How people call the resource of this name.
-    pub(crate) fn name(&self, name: &str) -> ResourceName {
-        let kind = match self.resource {
-            ResourceKind::Hub => "DmvpnHub",
-            ResourceKind::Spoke => "DmvpnSpoke",
-        };
-        ResourceName { kind, name: name.to_owned() }
+    #[must_use]
+    pub fn name(&self, name: &str) -> ResourceName {
+        self.resource.named(name)
     }
 
     /// The tunnel's networks: one of each IP version it uses.
@@ -132,8 +162,28 @@ impl Network<'_> {
         })
     }
 
+    /// One of its nodes, as spokes of the same cluster reach it; `None` if no underlay address of it is known.
+    #[must_use]
+    pub fn hub_node(&self, node: &NodeFacts, addresses: &[IpAddr]) -> Option<HubNode> {
+        let of =
+            |wanted| node.addresses.iter().find(|(kind, _)| *kind == wanted).map(|(_, address)| *address);
+        let (internal, external) = (of(AddressKind::InternalIP), of(AddressKind::ExternalIP));
+        let asked_for = match self.underlay.address_from {
+            Some(AddressFrom::ExternalIP) => external,
+            Some(AddressFrom::InternalIP) => internal,
+            None => None,
+        };
+        Some(HubNode {
+            address: self.underlay.address.or(asked_for).or(internal).or(external)?,
+            port: self.port(),
+            tunnel_address: *addresses.first()?,
+            identity: identity(&node.name, self.security.domain.as_deref()),
+        })
+    }
+
     /// UDP port for IKE alone.
-    fn ike_port(&self) -> Option<u16> {
+    #[must_use]
+    pub fn ike_port(&self) -> Option<u16> {
         match self.security.mode {
             SecurityMode::Encrypted => {
                 Some(self.underlay.ike_port.unwrap_or(IKE_PORT)).filter(|port| *port > 0)
@@ -159,14 +209,13 @@ pub fn identity(node: &str, domain: Option<&str>) -> String {
     }
 }
 
-/// The tunnel of `node`, whose tunnel addresses are `addresses` (one of each network, in order). `hub_refs` are the
-/// nodes of hubs in this cluster, by the hub's name.
+/// The tunnel of `node`, whose tunnel addresses are `addresses` (one of each network, in order).
 pub(crate) fn build(
     name: &str,
     network: Network<'_>,
     node: &NodeFacts,
     addresses: &[IpAddr],
-    hub_refs: &BTreeMap<String, Vec<HubNode>>,
+    hub_refs: HubRefs<'_>,
     errors: &mut Vec<PlanError>,
 ) -> NodeTunnel {
     let resource = network.name(name);
@@ -213,10 +262,7 @@ pub(crate) fn build(
     }
     NodeTunnel {
         name: name.to_owned(),
-        role: match kind {
-            ResourceKind::Hub => Role::Hub,
-            ResourceKind::Spoke => Role::Spoke,
-        },
+        role: kind.role(),
         interface: interface.clone(),
         bgp: bgp(routing, kind, *phase, !hubs.is_empty(), &networks, addresses, &identity),
         static_routes: routing.static_routes.clone(),
@@ -347,7 +393,7 @@ impl Checks<'_> {
         entries: &[HubEntry],
         port: u16,
         own_identity: &str,
-        hub_refs: &BTreeMap<String, Vec<HubNode>>,
+        hub_refs: HubRefs<'_>,
         errors: &mut Vec<PlanError>,
     ) -> Vec<NodeHub> {
         let mut hubs = Vec::new();
@@ -376,15 +422,14 @@ impl Checks<'_> {
                 hubs.push((index, hub));
             }
             let Some(hub_ref) = hub_ref else { continue };
-            let Some(nodes) = hub_refs.get(hub_ref) else {
+            let Some(nodes) = hub_refs.and_then(|refs| refs.get(hub_ref)) else {
                 errors.push(PlanError::HubRefUnknown {
                     resource: self.resource.clone(),
                     field: format!("spec.hubs[{index}].hubRef"),
                     hub: hub_ref.clone(),
-                    reason: if hub_refs.is_empty() {
-                        "whose nodes only Kubernetes knows"
-                    } else {
-                        "which is not in this cluster"
+                    reason: match hub_refs {
+                        None => "whose nodes only Kubernetes knows",
+                        Some(_) => "which is not in this cluster",
                     },
                 });
                 continue;
@@ -438,6 +483,10 @@ impl Checks<'_> {
             }
             (Some(_), Some(cidrs)) => all.extend(cidrs),
             (None, _) => {}
+        }
+        if all.len() > MAX_ANNOUNCED {
+            let (resource, node) = (self.resource.clone(), node.name.clone());
+            errors.push(PlanError::TooManyPrefixes { resource, node, count: all.len(), most: MAX_ANNOUNCED });
         }
         all.into_iter().collect()
     }

@@ -1,7 +1,9 @@
 //! Each thing that a person must change is said in words that name it.
 
 use crds::manifest::read_text;
-use dmvpn_plan::{AddressKind, HubNode, Member, Network, NodeFacts, PlanErrors, node, standalone};
+use dmvpn_plan::{
+    AddressKind, HubNode, Member, Network, NodeFacts, NodePlan, PlanError, PlanErrors, node, standalone,
+};
 use std::collections::BTreeMap;
 
 const SPOKE: &str = "apiVersion: kube-dmvpn.io/v1alpha1
@@ -195,6 +197,35 @@ fn a_hub_of_this_cluster_is_known_to_kubernetes_alone() {
 }
 
 #[test]
+fn a_hub_that_is_not_in_this_cluster_is_said_to_be_missing() {
+    let text = SPOKE.replace("{address: 198.51.100.1}", "{hubRef: hq}");
+    let manifests = read_text("t", &text).unwrap();
+    let network = Network::from(&manifests.spokes[0].spec);
+    let member = Member { name: "branch-a", network, addresses: vec![[10, 200, 16, 1].into()] };
+    let errors = node(&NodeFacts::named("a-1"), &[member], Some(&BTreeMap::new())).unwrap_err();
+    assert_eq!(
+        errors.to_string(),
+        "DmvpnSpoke branch-a: spec.hubs[0].hubRef names DmvpnHub hq, which is not in this cluster: write the hub's address instead"
+    );
+}
+
+#[test]
+fn a_mistake_in_one_resource_leaves_the_tunnels_of_others_alone() {
+    let manifests = read_text("t", &format!("{SPOKE}---\n{}", HUB.replace("dmvpn1", "dmvpn0"))).unwrap();
+    let facts = NodeFacts::named("a-1");
+    let spoke = Network::from(&manifests.spokes[0].spec);
+    let hub = Network::from(&manifests.hubs[0].spec);
+    let mut plan = NodePlan::new("a-1");
+    let member = Member { name: "branch-a", network: spoke, addresses: vec![[10, 200, 16, 1].into()] };
+    plan.add(&facts, &member, None).unwrap();
+    let member = Member { name: "hq", network: hub, addresses: vec![[10, 201, 0, 1].into()] };
+    let PlanErrors(errors) = plan.add(&facts, &member, None).unwrap_err();
+    assert!(matches!(errors.as_slice(), [PlanError::SameInterface { .. }]), "{errors:?}");
+    let tunnels: Vec<_> = plan.finish().tunnels.into_iter().map(|tunnel| tunnel.name).collect();
+    assert_eq!(tunnels, ["branch-a"]);
+}
+
+#[test]
 fn hub_refs_become_their_nodes_except_this_one() {
     let manifests = read_text(
         "t",
@@ -210,7 +241,7 @@ fn hub_refs_become_their_nodes_except_this_one() {
     let refs = BTreeMap::from([("hq".to_owned(), vec![hub("hq-1", 1), hub("a-1", 2), hub("hq-3", 3)])]);
     let network = Network::from(&manifests.spokes[0].spec);
     let member = Member { name: "branch-a", network, addresses: vec![[10, 200, 16, 1].into()] };
-    let spec = node(&NodeFacts::named("a-1"), &[member], &refs).unwrap();
+    let spec = node(&NodeFacts::named("a-1"), &[member], Some(&refs)).unwrap();
     let hubs: Vec<_> = spec.tunnels[0]
         .hubs
         .iter()

@@ -143,6 +143,12 @@ impl Authority {
         &self.key
     }
 
+    /// The last second in which certificates issued here are good: that of the first to run out of its chain.
+    #[must_use]
+    pub fn not_after(&self) -> u64 {
+        self.chain.iter().map(|c| c.validity.1).min().unwrap_or(u64::MAX)
+    }
+
     /// A new CA below this one that may issue only within `confines`.
     ///
     /// # Errors
@@ -272,8 +278,7 @@ impl Authority {
 
     /// No certificate outlives its issuer.
     fn clamped(&self, validity: Validity) -> Validity {
-        let latest = self.chain.iter().map(|c| c.validity.1).min().unwrap_or(u64::MAX);
-        Validity { not_after: validity.not_after.min(latest), ..validity }
+        Validity { not_after: validity.not_after.min(self.not_after()), ..validity }
     }
 
     /// The chain of a certificate issued here: peers have the root already.

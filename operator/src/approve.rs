@@ -1,0 +1,218 @@
+//! Carries out what [`sign`] says about requests: reads the CA's Secret, approves, signs or denies.
+
+use crate::context::Context;
+use crate::events;
+use crate::retry::Retries;
+use crate::sign::{self, Refusal, Verdict};
+use crate::status::Signing;
+use crate::watch::Stores;
+use crds::conditions::reasons;
+use identity::pki::{Authority, Request, Validity};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// How long a CA that was read is used without reading its Secret again: a thousand nodes ask at once after an install.
+const CA_KEPT: Duration = Duration::from_secs(15);
+
+/// Signs until the task is dropped.
+pub async fn run(context: Arc<Context>, stores: Arc<Stores>) {
+    let mut signer = Signer {
+        agent: format!("system:serviceaccount:{}:{}", context.namespace, crds::kubernetes::AGENT_ACCOUNT),
+        context,
+        authorities: BTreeMap::new(),
+    };
+    stores.listed().await;
+    let mut retries = Retries::default();
+    // Of what was handled, older states may still come along in the watch.
+    let mut handled: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let requests = stores.requests.snapshot();
+        let uids: BTreeSet<String> = requests.values().filter_map(|csr| csr.uid()).collect();
+        handled.retain(|uid| uids.contains(uid));
+        retries.retain(|name| requests.contains_key(name));
+        for (name, csr) in requests {
+            let uid = csr.uid().unwrap_or_default();
+            if handled.contains(&uid) || !retries.is_due(&name) {
+                continue;
+            }
+            match signer.handle(&csr, &stores).await {
+                Ok(()) => {
+                    retries.forget(&name);
+                    handled.insert(uid);
+                }
+                Err(error) => {
+                    tracing::warn!(csr = name, "{error}");
+                    retries.failed(&name);
+                }
+            }
+        }
+        signer.authorities.retain(|_, (read, _)| read.elapsed() < CA_KEPT);
+        tokio::select! {
+            () = stores.requests_changed.notified() => {}
+            () = retries.next_due() => {}
+        }
+    }
+}
+
+/// Why a request could not be handled now; it is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("{0}")]
+    Authority(String),
+    #[error("the API server: {0}")]
+    Api(#[from] kube::Error),
+}
+
+struct Signer {
+    context: Arc<Context>,
+    agent: String,
+    authorities: BTreeMap<String, (Instant, Arc<Authority>)>,
+}
+
+impl Signer {
+    async fn handle(&mut self, csr: &CertificateSigningRequest, stores: &Stores) -> Result<(), Failed> {
+        let (node, tunnel) = sign::subject(csr);
+        let tunnel = tunnel.unwrap_or_default().to_owned();
+        let node = node.and_then(|node| stores.dmvpn_nodes.get(node));
+        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        match sign::judge(csr, &self.agent, node.as_deref(), now) {
+            Verdict::Nothing => Ok(()),
+            Verdict::Refuse(refusal) => self.refuse(csr, refusal).await,
+            Verdict::Sign { ca_secret, request, validity } => {
+                match self.sign(&ca_secret, &request, validity).await {
+                    Ok(Ok(chain)) => {
+                        self.issue(csr, chain).await?;
+                        self.context.note_signing(&tunnel, Signing::Signed);
+                        Ok(())
+                    }
+                    Ok(Err(refusal)) => {
+                        let message = format!("Secret {ca_secret}: {}", refusal.message);
+                        self.context.note_signing(&tunnel, Signing::Failed(reasons::CA_REFUSES, message));
+                        self.refuse(csr, refusal).await
+                    }
+                    Err(Failed::Authority(message)) => {
+                        let failed = Signing::Failed(reasons::CA_UNUSABLE, message.clone());
+                        self.context.note_signing(&tunnel, failed);
+                        Err(Failed::Authority(message))
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    async fn sign(
+        &mut self,
+        ca_secret: &str,
+        request: &Request,
+        validity: Validity,
+    ) -> Result<Result<String, Refusal>, Failed> {
+        let authority = self.authority(ca_secret).await?;
+        Ok(sign::sign(&authority, request, validity))
+    }
+
+    async fn authority(&mut self, name: &str) -> Result<Arc<Authority>, Failed> {
+        if let Some((_, authority)) = self.authorities.get(name).filter(|(read, _)| read.elapsed() < CA_KEPT)
+        {
+            return Ok(Arc::clone(authority));
+        }
+        let namespace = &self.context.namespace;
+        let secrets: Api<Secret> = Api::namespaced(self.context.client.clone(), namespace);
+        let mut secret = match secrets.get(name).await {
+            Ok(secret) => secret,
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                return Err(Failed::Authority(format!(
+                    "Secret {namespace}/{name}, which caSecret names, is not there: make it with tls.crt and tls.key of \
+                     the cluster's CA (dmvpnctl pki makes them)"
+                )));
+            }
+            Err(kube::Error::Api(status)) if status.is_forbidden() => {
+                return Err(Failed::Authority(format!(
+                    "the operator may not read Secret {namespace}/{name}, which caSecret names: add it to the chart's \
+                     value secrets"
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut data = secret.data.take().unwrap_or_default();
+        let mut entry = |key: &str| {
+            let value = data.remove(key).map(|ByteString(value)| Zeroizing::new(value));
+            value.ok_or_else(|| {
+                Failed::Authority(format!(
+                    "Secret {namespace}/{name}, which caSecret names, has no entry {key}"
+                ))
+            })
+        };
+        let authority = Authority::from_pem(&entry("tls.crt")?, &entry("tls.key")?)
+            .map_err(|e| Failed::Authority(format!("Secret {namespace}/{name}: {}", e.0)))?;
+        let authority = Arc::new(authority);
+        self.authorities.insert(name.to_owned(), (Instant::now(), Arc::clone(&authority)));
+        Ok(authority)
+    }
+
+    async fn issue(&self, csr: &CertificateSigningRequest, chain: String) -> Result<(), Failed> {
+        let api: Api<CertificateSigningRequest> = Api::all(self.context.client.clone());
+        let name = csr.name_any();
+        if !sign::is_approved(csr) {
+            let approved = condition("Approved", "ClaimsMatch", "it asks for what the node was told to be");
+            let patch = Patch::Merge(conditions(csr, approved));
+            api.patch_approval(&name, &PatchParams::default(), &patch).await?;
+        }
+        let patch = json!({"status": {"certificate": ByteString(chain.into_bytes())}});
+        api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        self.context.metrics.signed("signed");
+        tracing::info!(csr = name, "certificate signed");
+        Ok(())
+    }
+
+    /// Denies, or where somebody has approved already, says that signing failed.
+    async fn refuse(&self, csr: &CertificateSigningRequest, refusal: Refusal) -> Result<(), Failed> {
+        let api: Api<CertificateSigningRequest> = Api::all(self.context.client.clone());
+        let name = csr.name_any();
+        let Refusal { reason, message } = &refusal;
+        if sign::is_approved(csr) {
+            let patch = Patch::Merge(conditions(csr, condition("Failed", reason, message)));
+            api.patch_status(&name, &PatchParams::default(), &patch).await?;
+        } else {
+            let patch = Patch::Merge(conditions(csr, condition("Denied", reason, message)));
+            api.patch_approval(&name, &PatchParams::default(), &patch).await?;
+        }
+        self.context.metrics.signed("denied");
+        tracing::warn!(csr = name, reason, "certificate denied: {message}");
+        let about = csr.object_ref(&());
+        events::publish(&self.context, &about, events::Kind::Warning, reason, message).await;
+        Ok(())
+    }
+}
+
+fn condition(type_: &str, reason: &str, message: &str) -> CertificateSigningRequestCondition {
+    let now = Some(Time(Timestamp::now()));
+    CertificateSigningRequestCondition {
+        last_transition_time: now.clone(),
+        last_update_time: now,
+        message: Some(message.to_owned()),
+        reason: Some(reason.to_owned()),
+        status: "True".to_owned(),
+        type_: type_.to_owned(),
+    }
+}
+
+/// A patch that adds a condition, of no effect if somebody else was faster.
+fn conditions(csr: &CertificateSigningRequest, new: CertificateSigningRequestCondition) -> serde_json::Value {
+    let before = csr.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let all: Vec<_> = before.into_iter().flatten().cloned().chain([new]).collect();
+    json!({
+        "metadata": {"resourceVersion": csr.metadata.resource_version},
+        "status": {"conditions": all}
+    })
+}

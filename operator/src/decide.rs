@@ -1,0 +1,326 @@
+//! Decides, from a snapshot, what every node is to be told: pure, and the same for a cold start as for a small change.
+//!
+//! ```text
+//! resources, the oldest first -> the nodes each selects -> addresses -> one NodePlan per node -> what differs
+//! ```
+//!
+//! A mistake in one resource leaves the tunnels of others alone: each is added by itself, and where one cannot be
+//! carried out as written, the node keeps the tunnel that it had of it.
+
+use crate::addresses::{self, Addresses, Overlap};
+use crate::world::{Declared, NodeRecord, Resource, World};
+use crds::node::NodeTunnel;
+use crds::spec::{AnnounceMode, PodCidrSource};
+use crds::{DmvpnNode, DmvpnNodeSpec};
+use ipnet::IpNet;
+use kube::ResourceExt as _;
+use plan::{
+    HubNode, Member, NodeFacts, NodePlan, PlanError, PlanErrors, ResourceKind, ResourceName, selects,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Hubs that a `hubRef` brings along, at most; `DmvpnNode` has room for 64 in all.
+const MAX_HUB_NODES: usize = 32;
+
+/// What is to be done, and what is to be said.
+#[derive(Debug, Default)]
+pub struct Decision {
+    /// `DmvpnNode`s that are to be made or changed.
+    pub apply: Vec<Wanted>,
+    /// `DmvpnNode`s that are to go: no resource selects their Node, or it is gone. With their UIDs.
+    pub delete: Vec<(String, Option<String>)>,
+    /// About each resource.
+    pub reports: BTreeMap<ResourceName, Report>,
+}
+
+/// A `DmvpnNode` as it is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// Its name, which is its Node's.
+    pub name: String,
+    /// UID of the Node, which owns it.
+    pub owner: String,
+    /// What the node does.
+    pub spec: DmvpnNodeSpec,
+}
+
+/// What deciding found out about one resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Nodes it selects.
+    pub nodes: BTreeSet<String>,
+    /// Nodes for which it cannot be carried out, and why.
+    pub refused: Vec<(String, PlanError)>,
+    /// What it and another resource both want.
+    pub conflicts: Vec<PlanError>,
+    /// Resources that give out the same addresses.
+    pub overlaps: Vec<Overlap>,
+    /// Nodes whose pods' ranges are to be announced, and have none.
+    pub without_pod_ranges: BTreeSet<String>,
+}
+
+/// Decides.
+pub fn decide(world: &World) -> Decision {
+    let resources = world.resources();
+    let selected = select(world, &resources);
+    let addresses = addresses::assign(&resources, &selected, &world.dmvpn_nodes);
+    let mut decision = Decision::default();
+    for resource in &resources {
+        let nodes = selected.get(&resource.name).cloned().unwrap_or_default();
+        decision.reports.insert(resource.name.clone(), Report { nodes, ..Report::default() });
+    }
+    for overlap in addresses::overlaps(&resources) {
+        for name in [&overlap.older.0, &overlap.younger.0] {
+            if let Some(report) = decision.reports.get_mut(name) {
+                report.overlaps.push(overlap.clone());
+            }
+        }
+    }
+    let hub_refs = hub_refs(world, &resources, &selected, &addresses);
+    let ranges = Ranges::new(world);
+    for (name, node) in &world.nodes {
+        let deciding = Deciding { world, node, addresses: &addresses, hub_refs: &hub_refs, ranges: &ranges };
+        let members: Vec<&Resource<'_>> = resources
+            .iter()
+            .filter(|resource| selected.get(&resource.name).is_some_and(|nodes| nodes.contains(name)))
+            .collect();
+        let current = world.dmvpn_nodes.get(name).map(Arc::as_ref);
+        let spec = deciding.spec(&members, current, &mut decision.reports);
+        decision.settle(name, node, current, spec);
+    }
+    let gone = world.dmvpn_nodes.iter().filter(|(name, _)| !world.nodes.contains_key(*name));
+    decision.delete.extend(gone.map(|(name, node)| (name.clone(), node.uid())));
+    decision
+}
+
+impl Decision {
+    /// What has to be written so that the node is told `spec`.
+    fn settle(&mut self, name: &str, node: &NodeRecord, current: Option<&DmvpnNode>, spec: DmvpnNodeSpec) {
+        let wanted = || Wanted { name: name.to_owned(), owner: node.uid.clone(), spec: spec.clone() };
+        match current {
+            None if spec.tunnels.is_empty() => {}
+            None => self.apply.push(wanted()),
+            Some(current) if spec.tunnels.is_empty() => {
+                self.delete.push((name.to_owned(), current.uid()));
+            }
+            Some(current) => {
+                let owned = current.owner_references().iter().any(|owner| owner.uid == node.uid);
+                // One that is being deleted is made anew when it is gone.
+                if current.metadata.deletion_timestamp.is_none() && (!owned || current.spec != spec) {
+                    self.apply.push(wanted());
+                }
+            }
+        }
+    }
+}
+
+/// The nodes of each resource. A spoke that names a hub by `hubRef` selects none of that hub's nodes: in the hub's own
+/// cluster it is the other nodes that are spokes.
+fn select(world: &World, resources: &[Resource<'_>]) -> BTreeMap<ResourceName, BTreeSet<String>> {
+    let of = |resource: &Resource<'_>| -> BTreeSet<String> {
+        let nodes = world.nodes.iter().filter(|(_, node)| selects(resource.network.nodes, &node.facts));
+        nodes.map(|(name, _)| name.clone()).collect()
+    };
+    let mut selected: BTreeMap<ResourceName, BTreeSet<String>> =
+        resources.iter().map(|resource| (resource.name.clone(), of(resource))).collect();
+    for spoke in resources.iter().filter(|resource| resource.network.resource == ResourceKind::Spoke) {
+        let hubs = spoke.network.hubs.iter().filter_map(|hub| hub.hub_ref.as_deref());
+        let hubs: BTreeSet<String> = hubs
+            .filter_map(|hub| selected.get(&ResourceKind::Hub.named(hub)))
+            .flat_map(|nodes| nodes.iter().cloned())
+            .collect();
+        if let Some(nodes) = selected.get_mut(&spoke.name) {
+            nodes.retain(|node| !hubs.contains(node));
+        }
+    }
+    selected
+}
+
+/// The nodes of each hub, as spokes of this cluster reach them.
+fn hub_refs(
+    world: &World,
+    resources: &[Resource<'_>],
+    selected: &BTreeMap<ResourceName, BTreeSet<String>>,
+    addresses: &Addresses,
+) -> BTreeMap<String, Vec<HubNode>> {
+    let hubs = resources.iter().filter(|resource| resource.network.resource == ResourceKind::Hub);
+    hubs.map(|hub| {
+        let nodes = selected.get(&hub.name).into_iter().flatten().filter_map(|name| {
+            let node = world.nodes.get(name)?;
+            let addresses = addresses.of(&hub.name, name)?.as_ref().ok()?;
+            hub.network.hub_node(&node.facts, addresses)
+        });
+        (hub.name.name.clone(), nodes.take(MAX_HUB_NODES).collect())
+    })
+    .collect()
+}
+
+/// What one node's plan is made from.
+struct Deciding<'a> {
+    world: &'a World,
+    node: &'a NodeRecord,
+    addresses: &'a Addresses,
+    hub_refs: &'a BTreeMap<String, Vec<HubNode>>,
+    ranges: &'a Ranges<'a>,
+}
+
+impl Deciding<'_> {
+    fn spec(
+        &self,
+        members: &[&Resource<'_>],
+        current: Option<&DmvpnNode>,
+        reports: &mut BTreeMap<ResourceName, Report>,
+    ) -> DmvpnNodeSpec {
+        let name = self.node.facts.name.as_str();
+        let had = |resource: &ResourceName| {
+            let tunnels = current.into_iter().flat_map(|node| &node.spec.tunnels);
+            tunnels.into_iter().find(|tunnel| is_of(tunnel, resource)).cloned()
+        };
+        // Whoever has its interface, ports and networks already keeps them from those who only now want them.
+        let mut members = members.to_vec();
+        members.sort_by_key(|member| !had(&member.name).is_some_and(|tunnel| settled(member, &tunnel)));
+        let mut plan = NodePlan::new(name);
+        for member in members {
+            let Err(PlanErrors(errors)) = self.add(&mut plan, member, reports) else { continue };
+            report(&member.name, name, errors, reports);
+            if let Some(tunnel) = had(&member.name) {
+                // It may be in the way of another by now, which has been said then.
+                let _ = plan.keep(member.name.clone(), tunnel);
+            }
+        }
+        let unreadable = self.world.declared.iter().filter(|declared| !declared.is_deleted());
+        for declared in unreadable.filter(|declared| matches!(***declared, Declared::Unreadable { .. })) {
+            if let Some(tunnel) = had(&declared.name()) {
+                let _ = plan.keep(declared.name(), tunnel);
+            }
+        }
+        plan.finish()
+    }
+
+    fn add(
+        &self,
+        plan: &mut NodePlan<'_>,
+        member: &Resource<'_>,
+        reports: &mut BTreeMap<ResourceName, Report>,
+    ) -> Result<(), PlanErrors> {
+        let facts = self.facts(member, reports)?;
+        let addresses = match self.addresses.of(&member.name, &facts.name) {
+            Some(Ok(addresses)) => addresses.clone(),
+            Some(Err(errors)) => return Err(PlanErrors(errors.clone())),
+            None => Vec::new(),
+        };
+        let member = Member { name: &member.name.name, network: member.network, addresses };
+        plan.add(&facts, &member, Some(self.hub_refs))
+    }
+
+    /// What is known of the node, with the pods' ranges that the resource wants announced.
+    fn facts(
+        &self,
+        member: &Resource<'_>,
+        reports: &mut BTreeMap<ResourceName, Report>,
+    ) -> Result<NodeFacts, PlanErrors> {
+        let announce = member.network.announce;
+        let pod_cidrs = match announce.mode {
+            AnnounceMode::EveryNode => self.ranges.of_node(announce.pod_cidrs.from, self.node),
+            AnnounceMode::Gateways => self.ranges.of_cluster(announce.pod_cidrs.from),
+        };
+        let pod_cidrs = pod_cidrs.map_err(|(from, kind)| {
+            let resource = member.name.clone();
+            PlanErrors(vec![PlanError::PodCidrSourceMissing { resource, from, kind }])
+        })?;
+        if pod_cidrs.as_ref().is_some_and(Vec::is_empty)
+            && let Some(report) = reports.get_mut(&member.name)
+        {
+            report.without_pod_ranges.insert(self.node.facts.name.clone());
+        }
+        Ok(NodeFacts { pod_cidrs, ..self.node.facts.clone() })
+    }
+}
+
+/// Pods' ranges by every source.
+struct Ranges<'a> {
+    world: &'a World,
+    cluster: BTreeMap<&'static str, Vec<IpNet>>,
+}
+
+const CALICO: (&str, &str) = ("Calico", "BlockAffinity (crd.projectcalico.org/v1)");
+const CILIUM: (&str, &str) = ("Cilium", "CiliumNode (cilium.io/v2)");
+
+/// `None`: the source is not Kubernetes. Otherwise what is looked for and was not found.
+type Found = Result<Option<Vec<IpNet>>, (&'static str, &'static str)>;
+
+impl<'a> Ranges<'a> {
+    fn new(world: &'a World) -> Self {
+        let whole = |ranges: Vec<IpNet>| IpNet::aggregate(&ranges);
+        let all = |map: &BTreeMap<String, Vec<IpNet>>| whole(map.values().flatten().copied().collect());
+        let mut cluster = BTreeMap::new();
+        let of_nodes = world.nodes.values().flat_map(|node| node.pod_cidrs.iter().copied());
+        cluster.insert("Node", whole(of_nodes.collect()));
+        cluster.extend(world.calico.as_ref().map(|map| (CALICO.0, all(map))));
+        cluster.extend(world.cilium.as_ref().map(|map| (CILIUM.0, all(map))));
+        Self { world, cluster }
+    }
+
+    fn of_node(&self, from: PodCidrSource, node: &NodeRecord) -> Found {
+        let of = |map: &Option<BTreeMap<String, Vec<IpNet>>>, missing| {
+            let map = map.as_ref().ok_or(missing)?;
+            Ok(Some(map.get(&node.facts.name).cloned().unwrap_or_default()))
+        };
+        match from {
+            PodCidrSource::None | PodCidrSource::Static => Ok(None),
+            PodCidrSource::Node => Ok(Some(node.pod_cidrs.clone())),
+            PodCidrSource::Calico => of(&self.world.calico, CALICO),
+            PodCidrSource::Cilium => of(&self.world.cilium, CILIUM),
+        }
+    }
+
+    /// All that the cluster has, in as few ranges as there can be.
+    fn of_cluster(&self, from: PodCidrSource) -> Found {
+        let (from, kind) = match from {
+            PodCidrSource::None | PodCidrSource::Static => return Ok(None),
+            PodCidrSource::Node => ("Node", "Node"),
+            PodCidrSource::Calico => CALICO,
+            PodCidrSource::Cilium => CILIUM,
+        };
+        self.cluster.get(from).cloned().map(Some).ok_or((from, kind))
+    }
+}
+
+fn is_of(tunnel: &NodeTunnel, resource: &ResourceName) -> bool {
+    let kind = if tunnel.is_hub() { ResourceKind::Hub } else { ResourceKind::Spoke };
+    kind.named(&tunnel.name) == *resource
+}
+
+/// Does the tunnel have already what nodes have only once?
+fn settled(resource: &Resource<'_>, tunnel: &NodeTunnel) -> bool {
+    let network = &resource.network;
+    tunnel.interface == network.tunnel.interface
+        && tunnel.underlay.port == network.port()
+        && tunnel.underlay.ike_port == network.ike_port()
+        && tunnel.networks == network.networks()
+}
+
+/// Notes why a resource cannot be carried out on a node; a conflict stands at the other resource too.
+fn report(
+    resource: &ResourceName,
+    node: &str,
+    errors: Vec<PlanError>,
+    reports: &mut BTreeMap<ResourceName, Report>,
+) {
+    for error in errors {
+        if let Some((first, second)) = error.both() {
+            for name in [first, second] {
+                if let Some(report) = reports.get_mut(name) {
+                    report.conflicts.push(error.clone());
+                }
+            }
+        }
+        if let Some(report) = reports.get_mut(resource) {
+            report.refused.push((node.to_owned(), error));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! Prometheus metrics, and the two health questions of a kubelet, over plain HTTP.
+
+use crate::world::World;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// The longest request head that is read.
+const MAX_HEAD: usize = 8 << 10;
+/// A client has so long for its request and the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Clients served at a time.
+const MAX_CLIENTS: usize = 32;
+/// Seconds of a reconcile.
+const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
+
+/// What is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    writes: Family<Write, Counter>,
+    requests: Family<Outcome, Counter>,
+    watches: Family<Kind, Counter>,
+    reconciles: Histogram,
+    objects: Family<Kind, Gauge>,
+    leader: Gauge,
+    /// May we be asked for? A follower is ready too: it is there to take over.
+    ready: AtomicBool,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Write {
+    kind: &'static str,
+    what: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("dmvpn_operator"),
+            writes: Family::default(),
+            requests: Family::default(),
+            watches: Family::default(),
+            reconciles: Histogram::new(BUCKETS),
+            objects: Family::default(),
+            leader: Gauge::default(),
+            ready: AtomicBool::new(false),
+        };
+        let Self { registry, writes, requests, watches, reconciles, objects, leader, ready: _ } =
+            &mut metrics;
+        registry.register("writes", "Writes to the API server", writes.clone());
+        registry.register("certificate_requests", "Requests for certificates, by outcome", requests.clone());
+        registry.register("watch_failures", "Watches that failed and began again", watches.clone());
+        registry.register("reconcile_seconds", "How long a reconcile took", reconciles.clone());
+        registry.register("objects", "Objects known, by kind", objects.clone());
+        registry.register("leader", "1 on the replica that acts", leader.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// A write to the API server.
+    pub fn wrote(&self, kind: &'static str, what: &'static str) {
+        self.writes.get_or_create(&Write { kind, what }).inc();
+    }
+
+    /// A request for a certificate was settled.
+    pub fn signed(&self, outcome: &'static str) {
+        self.requests.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// A watch failed.
+    pub fn watch_failed(&self, kind: &'static str) {
+        self.watches.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// A reconcile has ended.
+    pub fn reconciled(&self, took: Duration) {
+        self.reconciles.observe(took.as_secs_f64());
+    }
+
+    /// How much there is.
+    pub fn world(&self, world: &World) {
+        let set = |kind, count: usize| {
+            self.objects.get_or_create(&Kind { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        };
+        set("Node", world.nodes.len());
+        set("DmvpnNode", world.dmvpn_nodes.len());
+        set("resource", world.declared.len());
+    }
+
+    /// Are we the one that acts?
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// As a leader, everything is known; as a follower, the API server answers.
+    pub fn synced(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// Something with metrics.
+pub trait Measured: Send + Sync + 'static {
+    /// They.
+    fn metrics(&self) -> &Metrics;
+}
+
+impl Measured for crate::context::Context {
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// Serves metrics until the task is dropped.
+///
+/// # Errors
+/// The address cannot be bound.
+pub async fn serve(address: SocketAddr, measured: Arc<impl Measured>) -> io::Result<()> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|e| io::Error::new(e.kind(), format!("cannot serve metrics on {address}: {e}")))?;
+    let clients = Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
+    loop {
+        let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return Ok(()) };
+        let (stream, _) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, usually; it passes.
+                tracing::warn!(%error, "cannot accept a metrics client");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let measured = Arc::clone(&measured);
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(PATIENCE, answer(stream, measured.metrics())).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn answer(mut stream: TcpStream, metrics: &Metrics) -> io::Result<()> {
+    let plain = "text/plain";
+    let Some(target) = read_target(&mut stream).await? else {
+        return respond(&mut stream, "400 Bad Request", plain, "only GET is understood\n").await;
+    };
+    match target.as_str() {
+        "/metrics" => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            respond(&mut stream, "200 OK", kind, &metrics.text()).await
+        }
+        "/healthz" => respond(&mut stream, "200 OK", plain, "ok\n").await,
+        "/readyz" if metrics.ready.load(Ordering::Relaxed) => {
+            respond(&mut stream, "200 OK", plain, "ok\n").await
+        }
+        "/readyz" => {
+            let body = "waiting for the API server: not everything has been listed yet\n";
+            respond(&mut stream, "503 Service Unavailable", plain, body).await
+        }
+        _ => respond(&mut stream, "404 Not Found", plain, "try /metrics, /healthz, /readyz\n").await,
+    }
+}
+
+/// Reads a request's head and returns what it asks for; `None`: not a GET.
+async fn read_target(stream: &mut TcpStream) -> io::Result<Option<String>> {
+    let mut head = Vec::with_capacity(512);
+    while !head.windows(4).any(|w| w == b"\r\n\r\n") {
+        if head.len() >= MAX_HEAD || stream.read_buf(&mut head).await? == 0 {
+            return Ok(None);
+        }
+    }
+    let text = String::from_utf8_lossy(&head);
+    let mut words = text.split_ascii_whitespace();
+    Ok(match (words.next(), words.next()) {
+        (Some("GET"), Some(target)) => Some(target.split('?').next().unwrap_or_default().to_owned()),
+        _ => None,
+    })
+}
+
+async fn respond(stream: &mut TcpStream, status: &str, kind: &str, body: &str) -> io::Result<()> {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    stream.shutdown().await
+}
