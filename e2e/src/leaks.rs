@@ -160,7 +160,7 @@ pub(crate) fn adopt_orphans() {
 /// Command lines of the processes of this project, with their number. The test itself is not one.
 fn our_processes() -> Vec<String> {
     let own = std::process::id().to_string();
-    let programs = ["dmvpn-agent", "dmvpn-datapath", "dmvpnctl", "linux.uml"];
+    let programs = ["dmvpn-operator", "dmvpn-agent", "dmvpn-datapath", "dmvpnctl", "linux.uml"];
     // Of a cluster, what would be left if its first process were.
     let programs = programs.into_iter().chain(["etcd", "kube-apiserver", "kubelet", "containerd"]);
     let programs: Vec<_> = programs.collect();

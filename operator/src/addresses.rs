@@ -56,8 +56,8 @@ pub fn overlaps(resources: &[Resource<'_>]) -> Vec<Overlap> {
     found
 }
 
-/// The same network with another GRE key is another DMVPN.
-fn same_dmvpn(one: &Resource<'_>, other: &Resource<'_>) -> bool {
+/// Are they about one DMVPN? The same network with another GRE key is another one.
+pub fn same_dmvpn(one: &Resource<'_>, other: &Resource<'_>) -> bool {
     one.network.tunnel.key == other.network.tunnel.key
         && one.network.networks().iter().any(|a| other.network.networks().contains(a))
 }

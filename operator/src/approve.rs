@@ -139,7 +139,7 @@ impl Signer {
             Err(kube::Error::Api(status)) if status.is_forbidden() => {
                 return Err(Failed::Authority(format!(
                     "the operator may not read Secret {namespace}/{name}, which caSecret names: add it to the chart's \
-                     value secrets"
+                     value caSecrets"
                 )));
             }
             Err(error) => return Err(error.into()),

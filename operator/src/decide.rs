@@ -115,8 +115,8 @@ impl Decision {
     }
 }
 
-/// The nodes of each resource. A spoke that names a hub by `hubRef` selects none of that hub's nodes: in the hub's own
-/// cluster it is the other nodes that are spokes.
+/// The nodes of each resource. A node is either a hub or a spoke of a DMVPN: in a hub's own cluster, a spoke of `nodes: {}`
+/// means the other nodes.
 fn select(world: &World, resources: &[Resource<'_>]) -> BTreeMap<ResourceName, BTreeSet<String>> {
     let of = |resource: &Resource<'_>| -> BTreeSet<String> {
         let nodes = world.nodes.iter().filter(|(_, node)| selects(resource.network.nodes, &node.facts));
@@ -124,14 +124,17 @@ fn select(world: &World, resources: &[Resource<'_>]) -> BTreeMap<ResourceName, B
     };
     let mut selected: BTreeMap<ResourceName, BTreeSet<String>> =
         resources.iter().map(|resource| (resource.name.clone(), of(resource))).collect();
-    for spoke in resources.iter().filter(|resource| resource.network.resource == ResourceKind::Spoke) {
-        let hubs = spoke.network.hubs.iter().filter_map(|hub| hub.hub_ref.as_deref());
-        let hubs: BTreeSet<String> = hubs
-            .filter_map(|hub| selected.get(&ResourceKind::Hub.named(hub)))
-            .flat_map(|nodes| nodes.iter().cloned())
-            .collect();
+    let (hubs, spokes): (Vec<_>, Vec<_>) =
+        resources.iter().partition(|resource| resource.network.resource == ResourceKind::Hub);
+    for spoke in spokes {
+        let named = |hub: &Resource<'_>| {
+            spoke.network.hubs.iter().any(|entry| entry.hub_ref.as_ref() == Some(&hub.name.name))
+        };
+        let hubs = hubs.iter().filter(|hub| named(hub) || addresses::same_dmvpn(hub, spoke));
+        let taken: BTreeSet<String> =
+            hubs.filter_map(|hub| selected.get(&hub.name)).flatten().cloned().collect();
         if let Some(nodes) = selected.get_mut(&spoke.name) {
-            nodes.retain(|node| !hubs.contains(node));
+            nodes.retain(|node| !taken.contains(node));
         }
     }
     selected

@@ -29,7 +29,7 @@ struct Arguments {
     namespace: Option<String>,
 
     /// Where Prometheus metrics, /healthz and /readyz are served; "off" for nowhere
-    #[arg(long, value_name = "ADDRESS", default_value = "[::]:9478")]
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9478")]
     metrics: Metrics,
 
     /// Act only while holding the Lease, so that several replicas can run

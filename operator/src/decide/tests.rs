@@ -131,6 +131,17 @@ fn other_nodes_of_the_hubs_cluster_become_its_spokes_by_hub_ref() {
 }
 
 #[test]
+fn a_hub_of_the_same_network_is_no_spoke_of_it_whatever_selects_it() {
+    let (world, decision) = settled(&world(
+        vec![spoke("s", 0, json!({})), hub("hq", 1, json!({}))],
+        [node(1, HUB), node(2, &[])],
+    ));
+    assert_eq!(world.dmvpn_nodes["n-0001"].spec.tunnels.len(), 1);
+    assert!(tunnel(&world, "n-0001", "hq").is_hub());
+    assert!(decision.reports.values().all(|report| report.refused.is_empty()));
+}
+
+#[test]
 fn a_node_is_in_two_networks() {
     let other = json!({
         "tunnel": {"network": "10.201.0.0/16", "addresses": "10.201.1.0/24", "interface": "dmvpn1"},
@@ -306,7 +317,7 @@ fn a_node_without_pod_ranges_is_said_and_has_its_tunnel() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     /// A thousand nodes come and go, are labelled and unlabelled, also while writes fail; nobody moves, and no two
     /// have one address.

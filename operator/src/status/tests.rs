@@ -27,6 +27,7 @@ fn dmvpn_node(name: &str, ready: (&str, &str), hubs: [&str; 2]) -> DmvpnNode {
     let (ready, reason) = ready;
     let condition = |type_: &str| json!({"type": type_, "status": ready, "reason": reason, "message": "why", "lastTransitionTime": now});
     let addresses = ["198.51.100.1", "198.51.100.2"];
+    let states = [0, 1].map(|i| json!({"address": addresses[i], "state": hubs[i]}));
     let value = json!({
         "metadata": {"name": name},
         "spec": {"tunnels": [{
@@ -38,7 +39,7 @@ fn dmvpn_node(name: &str, ready: (&str, &str), hubs: [&str; 2]) -> DmvpnNode {
         "status": {"tunnels": [{
             "name": "s", "shortcuts": 2,
             "conditions": [condition("Ready"), condition("HubsReachable")],
-            "hubs": [0, 1].map(|i| json!({"address": addresses[i], "state": hubs[i]})),
+            "hubs": states,
         }]},
     });
     serde_json::from_value(value).unwrap()

@@ -1,0 +1,347 @@
+//! The operator on a real API server, with the rights that the chart gives it and nothing else. Nodes are objects only.
+
+use identity::pki::{Authority, Claims, Confines, Described, Request, Validity, describe};
+use lab::kubernetes::{ControlPlane, RELEASE};
+use lab::wait::until;
+use lab::{Error, Result, heavy_story, story};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn hub(more: &str) -> String {
+    format!(
+        "{{apiVersion: kube-dmvpn.io/v1alpha1, kind: DmvpnHub, metadata: {{name: hq}}, spec: {{
+            nodes: {{matchLabels: {{hub: 'true'}}}},
+            tunnel: {{network: 10.200.0.0/16, addresses: 10.200.0.0/24}},
+            security: {{mode: None}}{more}}}}}"
+    )
+}
+
+fn spoke(more: &str) -> String {
+    format!(
+        "{{apiVersion: kube-dmvpn.io/v1alpha1, kind: DmvpnSpoke, metadata: {{name: hq-spokes}}, spec: {{
+            nodes: {{}}, hubs: [{{hubRef: hq}}],
+            tunnel: {{network: 10.200.0.0/16, addresses: 10.200.16.0/20}},
+            security: {{mode: None}}, announce: {{podCIDRs: {{from: Node}}}}{more}}}}}"
+    )
+}
+
+fn make_nodes(plane: &ControlPlane, numbers: impl IntoIterator<Item = usize>) -> Result {
+    let nodes: Vec<Value> = numbers
+        .into_iter()
+        .map(|number| {
+            let labels = if number == 0 { json!({"hub": "true"}) } else { json!({}) };
+            plane.node_object(&format!("n-{number}"), &labels, number)
+        })
+        .collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": nodes}).to_string();
+    plane.kubectl_with(&list, &["create", "-f", "-"]).map(drop)
+}
+
+/// Tunnel address of each node.
+fn addresses(plane: &ControlPlane) -> Result<BTreeMap<String, String>> {
+    let nodes = plane.get(&["dmvpnnodes"])?;
+    let nodes = nodes["items"].as_array().cloned().unwrap_or_default();
+    Ok(nodes
+        .iter()
+        .filter_map(|node| {
+            let address = node["spec"]["tunnels"][0]["addresses"][0].as_str()?;
+            Some((node["metadata"]["name"].as_str()?.to_owned(), address.to_owned()))
+        })
+        .collect())
+}
+
+fn wait_for_nodes(plane: &ControlPlane, count: usize) -> Result<BTreeMap<String, String>> {
+    until("the nodes' addresses", PATIENCE, || match addresses(plane) {
+        Ok(addresses) if addresses.len() == count => Ok(addresses),
+        Ok(addresses) => {
+            std::thread::sleep(Duration::from_millis(300));
+            Err(format!("{} of {count}", addresses.len()))
+        }
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+fn condition(object: &Value, type_: &str) -> (String, String, String) {
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let found = conditions.iter().find(|condition| condition["type"] == type_).cloned().unwrap_or_default();
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("reason"), text("message"))
+}
+
+#[test]
+fn nodes_keep_their_addresses_over_churn_restarts_and_another_leader_and_deletion_hangs_nowhere() {
+    story("operator_addresses", |lab| {
+        let plane = ControlPlane::alone(lab, "api")?;
+        plane.install_chart(&[])?;
+        make_nodes(&plane, 0..4)?;
+        plane.apply(&hub(""))?;
+        plane.apply(&spoke(""))?;
+        let first = plane.operator("first", 9478)?;
+        let before = wait_for_nodes(&plane, 4)?;
+        assert_eq!(before["n-0"], "10.200.0.1", "{before:?}");
+        assert_eq!(before["n-1"], "10.200.16.1", "{before:?}");
+
+        // The hub's node is the hub of the others, and what a node's pods have is announced.
+        let told = plane.get(&["dmvpnnode", "n-2"])?;
+        let tunnel = &told["spec"]["tunnels"][0];
+        assert_eq!(tunnel["hubs"][0]["tunnelAddress"], "10.200.0.1", "{tunnel}");
+        assert_eq!(tunnel["hubs"][0]["address"], "192.168.1.0");
+        assert_eq!(tunnel["announce"], json!(["10.1.2.0/24"]));
+        assert_eq!(told["metadata"]["ownerReferences"][0]["kind"], "Node");
+
+        // Another takes over when the leader is lost, and nobody moves.
+        let second = plane.operator("second", 9479)?;
+        first.wait_until_it_leads(&plane)?;
+        first.kill()?;
+        plane.kubectl(&["delete", "node", "n-1"])?;
+        make_nodes(&plane, 4..6)?;
+        let after = wait_for_nodes(&plane, 5)?;
+        second.wait_until_it_leads(&plane)?;
+        for name in ["n-0", "n-2", "n-3"] {
+            assert_eq!(after[name], before[name]);
+        }
+        assert_eq!(after.values().collect::<BTreeSet<_>>().len(), 5, "{after:?}");
+
+        // Status, in words that say what to do.
+        let status =
+            plane.wait_for(
+                "a status",
+                PATIENCE,
+                &["dmvpnspoke", "hq-spokes"],
+                |spoke| match spoke["status"]["summary"]["nodes"].as_str() {
+                    Some("0/4") => Ok(spoke.clone()),
+                    _ => Err(spoke["status"].to_string()),
+                },
+            )?;
+        assert_eq!(condition(&status, "Accepted").0, "True", "{status}");
+        assert_eq!(condition(&status, "Ready").1, "NoNodeReady");
+        assert_eq!(status["status"]["observedGeneration"], status["metadata"]["generation"]);
+
+        // A mistake is said, and takes no tunnel away.
+        plane.apply(&spoke("").replace("hubRef: hq", "hubRef: nowhere"))?;
+        plane.wait_for("the mistake's condition", PATIENCE, &["dmvpnspoke", "hq-spokes"], |spoke| {
+            let (accepted, reason, message) = condition(spoke, "Accepted");
+            let said = accepted == "False" && reason == "ReferenceMissing" && message.contains("nowhere");
+            if said { Ok(()) } else { Err(spoke["status"].to_string()) }
+        })?;
+        assert_eq!(addresses(&plane)?, after);
+        let events = plane.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"])?;
+        assert!(events.contains("ReferenceMissing"), "{events}");
+
+        // Tunnels leave the nodes first, then the resource goes.
+        plane.kubectl(&["delete", "dmvpnspoke", "hq-spokes", "--timeout=30s"])?;
+        assert_eq!(addresses(&plane)?.into_keys().collect::<Vec<_>>(), ["n-0"]);
+        plane.kubectl(&["delete", "dmvpnhub", "hq", "--timeout=30s"])?;
+        assert!(addresses(&plane)?.is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn uninstalling_first_leaves_nothing_that_hangs() {
+    story("operator_uninstall", |lab| {
+        let plane = ControlPlane::alone(lab, "api")?;
+        // The hook is a Job, and nothing runs Jobs here: it is run by hand, with the rights of an administrator.
+        plane.install_chart(&["uninstall.enabled=false"])?;
+        make_nodes(&plane, 0..3)?;
+        plane.apply(&hub(""))?;
+        plane.apply(&spoke(""))?;
+        let operator = plane.operator("operator", 9478)?;
+        wait_for_nodes(&plane, 3)?;
+        let finalizers = || -> Result<String> {
+            plane.kubectl(&["get", "dmvpnhubs,dmvpnspokes", "-o", "jsonpath={.items[*].metadata.finalizers}"])
+        };
+        until("finalizers", PATIENCE, || match finalizers() {
+            Ok(all) if all.matches("kube-dmvpn.io/cleanup").count() == 2 => Ok(()),
+            other => Err(format!("{other:?}")),
+        })?;
+
+        let mut uninstall = plane.operator_command("hook", &["uninstall"])?;
+        uninstall.env("KUBECONFIG", plane.kubeconfig());
+        plane.output(&mut uninstall, "")?;
+        assert_eq!(finalizers()?, "");
+        assert!(addresses(&plane)?.is_empty());
+        // The operator still runs, and puts nothing back.
+        std::thread::sleep(Duration::from_secs(5));
+        assert_eq!(finalizers()?, "");
+        assert!(operator.metrics(&plane)?.contains("dmvpn_operator_leader 0"));
+        drop(operator);
+        plane.kubectl(&["delete", "dmvpnhubs,dmvpnspokes", "--all", "--timeout=10s"])?;
+        Ok(())
+    });
+}
+
+/// A request of the agent of `node`, made with the token of its pod; what the operator made of it.
+fn ask(plane: &ControlPlane, node: &str, name: &str, labels: Value, claims: &Claims) -> Result<Value> {
+    let (request, _key) = Request::make(claims).map_err(|e| Error::other(e.0))?;
+    let request = json!({
+        "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "signerName": "kube-dmvpn.io/node", "request": base64(request.as_bytes()),
+            "usages": ["digital signature", "client auth"], "expirationSeconds": 86400,
+        },
+    });
+    let file = plane.folder().join(format!("{name}.json"));
+    std::fs::write(&file, request.to_string()).map_err(Error::io("write a request"))?;
+    let file = file.display().to_string();
+    let agent = plane.kubeconfig_of("dmvpn-agent", Some(&format!("agent-{node}")))?;
+    plane.kubectl_as(&agent, &["create", "-f", &file])?;
+    plane.wait_for("an answer", PATIENCE, &["csr", name], |csr| {
+        let settled = csr["status"]["certificate"].is_string()
+            || ["Denied", "Failed"].iter().any(|type_| condition(csr, type_).0 == "True");
+        if settled { Ok(csr.clone()) } else { Err(csr["status"].to_string()) }
+    })
+}
+
+fn base64(octets: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in octets.chunks(3) {
+        let word =
+            chunk.iter().fold(0u32, |word, octet| word << 8 | u32::from(*octet)) << (8 * (3 - chunk.len()));
+        for at in 0..4 {
+            let six = (word >> (18 - 6 * at) & 63) as usize;
+            text.push(if at <= chunk.len() { char::from(ALPHABET[six]) } else { '=' });
+        }
+    }
+    text
+}
+
+fn denied(csr: &Value, reason: &str) {
+    let (status, said, message) = condition(csr, "Denied");
+    assert_eq!((status.as_str(), said.as_str()), ("True", reason), "{message}");
+    assert!(csr["status"]["certificate"].is_null());
+}
+
+#[test]
+fn an_agent_gets_the_certificate_of_its_own_node_and_no_other() {
+    story("operator_certificates", |lab| {
+        let plane = ControlPlane::alone(lab, "api")?;
+        plane.install_chart(&["secrets={roots}", "caSecrets={ca,foreign-ca}"])?;
+        make_nodes(&plane, 0..2)?;
+        for node in ["n-0", "n-1"] {
+            plane.apply(
+                &json!({
+                    "apiVersion": "v1", "kind": "Pod",
+                    "metadata": {"name": format!("agent-{node}"), "namespace": RELEASE},
+                    "spec": {
+                        "serviceAccountName": "dmvpn-agent", "nodeName": node,
+                        "containers": [{"name": "agent", "image": "none", "resources": {}}],
+                    },
+                })
+                .to_string(),
+            )?;
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(Error::other)?.as_secs();
+        let validity = Validity { not_before: now - 3600, not_after: now + 30 * 86_400 };
+        let failed = |e: identity::CertificateError| Error::other(e.0);
+        let root = Authority::root("roots", validity).map_err(failed)?;
+        for (secret, domain) in [("ca", "hq.example.com"), ("foreign-ca", "branch.example.com")] {
+            let confines = Confines {
+                domains: vec![domain.into()],
+                tunnel_addresses: vec!["10.200.0.0/16".parse().map_err(Error::other)?],
+                prefixes: vec!["10.1.0.0/16".parse().map_err(Error::other)?],
+            };
+            let ca = root.intermediate(secret, &confines, validity).map_err(failed)?;
+            let data = json!({"tls.crt": ca.chain_pem(), "tls.key": ca.key_pem().as_str()});
+            let metadata = json!({"name": secret, "namespace": RELEASE});
+            let object =
+                json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
+            plane.apply(&object.to_string())?;
+        }
+        let security = |ca: &str| {
+            format!(
+                "security: {{domain: hq.example.com, authentication: \
+                 {{certificates: {{issuedBy: Operator, caSecret: {ca}, trust: roots}}}}}}"
+            )
+        };
+        let none = "security: {mode: None}";
+        plane.apply(&hub("").replace(none, &security("ca")))?;
+        plane.apply(&spoke("").replace(none, &security("ca")))?;
+        let _operator = plane.operator("operator", 9478)?;
+        wait_for_nodes(&plane, 2)?;
+
+        let labels = |node: &str| json!({"kube-dmvpn.io/node": node, "kube-dmvpn.io/tunnel": "hq-spokes"});
+        let good = Claims {
+            name: "n-1.hq.example.com".into(),
+            tunnel_addresses: vec!["10.200.16.1".parse().map_err(Error::other)?],
+            prefixes: vec!["10.1.1.0/24".parse().map_err(Error::other)?],
+        };
+        let signed = ask(&plane, "n-1", "good", labels("n-1"), &good)?;
+        let (approved, ..) = condition(&signed, "Approved");
+        assert_eq!(approved, "True");
+        let chain = plane.kubectl(&[
+            "get",
+            "csr",
+            "good",
+            "-o",
+            "go-template={{.status.certificate | base64decode}}",
+        ])?;
+        let described = describe(chain.as_bytes()).map_err(failed)?;
+        let [Described::Certificate(own), Described::Certificate(_)] = described.as_slice() else {
+            return Err(Error::other(format!("{described:?}")));
+        };
+        assert_eq!(own.names, ["n-1.hq.example.com"]);
+        assert!(own.validity.1.abs_diff(now + 86_400) < 600, "expirationSeconds is honoured");
+
+        let more = Claims { prefixes: vec!["10.1.0.0/16".parse().map_err(Error::other)?], ..good.clone() };
+        denied(&ask(&plane, "n-1", "more", labels("n-1"), &more)?, "WrongClaims");
+        let other = Claims { name: "n-0.hq.example.com".into(), ..good.clone() };
+        denied(&ask(&plane, "n-1", "other-name", labels("n-1"), &other)?, "WrongClaims");
+        // For another node an agent cannot even ask, by the chart's policy.
+        let refused = ask(&plane, "n-0", "other-node", labels("n-1"), &good).map(drop);
+        assert!(refused.is_err_and(|e| e.to_string().contains("own node only")));
+
+        // A CA that is confined to another cluster says so, where people look for it.
+        plane.apply(&spoke("").replace(none, &security("foreign-ca")))?;
+        std::thread::sleep(Duration::from_secs(2));
+        denied(&ask(&plane, "n-1", "foreign", labels("n-1"), &good)?, "CARefuses");
+        plane.wait_for("the condition", PATIENCE, &["dmvpnspoke", "hq-spokes"], |spoke| {
+            let (issued, reason, message) = condition(spoke, "CertificatesIssued");
+            let said = issued == "False" && reason == "CARefuses" && message.contains("branch.example.com");
+            if said { Ok(()) } else { Err(spoke["status"].to_string()) }
+        })
+    });
+}
+
+/// Nodes of the measurement.
+const MANY: usize = 1000;
+
+#[test]
+fn a_thousand_nodes_are_told_from_cold_in_half_a_minute() {
+    heavy_story("operator_scale", |lab| {
+        let plane = ControlPlane::alone(lab, "api")?;
+        plane.install_chart(&[])?;
+        make_nodes(&plane, 0..MANY)?;
+        plane.apply(&hub(""))?;
+        plane.apply(&spoke(""))?;
+        let started = Instant::now();
+        let operator = plane.operator("operator", 9478)?;
+        let written = until("all nodes", Duration::from_secs(120), || {
+            let count = operator.metrics(&plane).map_err(|e| e.to_string())?;
+            let line =
+                count.lines().find(|line| line.contains("kind=\"DmvpnNode\"") && line.contains("objects"));
+            std::thread::sleep(Duration::from_millis(100));
+            match line {
+                Some(line) if line.ends_with(&format!(" {MANY}")) => Ok(started.elapsed()),
+                other => Err(format!("{other:?}")),
+            }
+        })?;
+        let given = addresses(&plane)?;
+        assert_eq!(given.values().collect::<BTreeSet<_>>().len(), MANY);
+        std::thread::sleep(Duration::from_secs(20));
+        let (memory, writes) = (operator.memory()?, operator.writes(&plane)?);
+        println!("{MANY} nodes in {:.1} s, {memory} MiB, {writes} writes", written.as_secs_f64());
+        assert!(written <= Duration::from_secs(30), "{written:?}");
+        assert!(memory <= 256, "{memory} MiB");
+        assert!(writes <= 2 * MANY as u64, "{writes} writes");
+        let idle = std::env::var("DMVPN_IDLE_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
+        std::thread::sleep(Duration::from_secs(idle));
+        assert_eq!(operator.writes(&plane)?, writes, "written while nothing changed");
+        Ok(())
+    });
+}
