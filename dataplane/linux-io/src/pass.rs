@@ -3,7 +3,7 @@
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg, sockopt,
+    SendFlags, recvmsg, sendmsg,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -61,7 +61,7 @@ pub fn receive(stream: impl AsFd, count: usize) -> io::Result<Vec<OwnedFd>> {
 /// # Errors
 /// What the kernel says.
 pub fn is_ours(stream: impl AsFd) -> io::Result<bool> {
-    Ok(sockopt::socket_peercred(stream)?.uid == rustix::process::geteuid())
+    Ok(crate::sockopt::peer_user(stream)? == rustix::process::geteuid().as_raw())
 }
 
 /// Makes us the process that listens at a socket we were passed: for those who ask whom they are connected to.

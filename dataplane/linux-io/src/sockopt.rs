@@ -29,6 +29,25 @@ pub(crate) fn get_int(socket: impl AsFd, level: i32, option: i32) -> io::Result<
     if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The user of the process at the other end of a unix socket. (`rustix` takes the process's number for one that can't be
+/// 0, and in a container the number of a process of another container is 0.)
+pub(crate) fn peer_user(socket: impl AsFd) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` octets, the size of `ucred`, to `peer`; both outlive the call, and a
+    // `ucred` may hold any octets.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(peer.uid) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Attaches a classic BPF program by `option` (`SO_ATTACH_FILTER`, `SO_ATTACH_REUSEPORT_CBPF`).
 pub(crate) fn attach_program(
     socket: impl AsFd,
