@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use zeroize::Zeroizing;
 
 /// Version of this language. Control and datapath of different versions refuse each other with a clear message.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The longest message either side accepts, in octets.
 pub const MAX_MESSAGE: usize = 16 << 20;
@@ -272,6 +272,9 @@ pub enum FromDatapath {
         /// Inner IP packet.
         packet: Vec<u8>,
     },
+    /// ICMP says, quoting what we sent by this path, that nobody listens at its other end. Anybody who sees our packets
+    /// can say so: it is a reason to ask, and no proof. Limited to one per path and 100 ms.
+    NobodyThere(Path),
 }
 
 /// Soft limits of an outbound SA.

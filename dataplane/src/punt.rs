@@ -54,6 +54,7 @@ pub struct Punts {
     nhrp_by_path: Limiter,
     ike_by_source: Limiter,
     spis_by_path: Limiter,
+    refusals: Limiter,
     wanted: Limiter,
     hairpins: Limiter,
 }
@@ -127,6 +128,7 @@ impl PuntSource {
             // A handshake takes a few messages, a certificate chain in fragments some ten.
             ike_by_source: Limiter::new(4096, 200, Duration::from_secs(1)),
             spis_by_path: Limiter::new(1024, 1, Duration::from_secs(1)),
+            refusals: Limiter::new(1024, 1, Duration::from_millis(100)),
             wanted: Limiter::new(1024, 1, Duration::from_millis(100)),
             // The agent says it to the peer less often; but it may not know the peer yet when it is told first.
             hairpins: Limiter::new(4096, 1, Duration::from_millis(250)),
@@ -225,6 +227,13 @@ impl Punts {
     /// A path turned out to be narrow.
     pub fn path_mtu(&mut self, path: Path, mtu: u16, stats: &WorkerStats) {
         self.notice(stats, || FromDatapath::PathMtu { path, mtu });
+    }
+
+    /// ICMP says that nobody is at the end of a path.
+    pub fn nobody_there(&mut self, path: Path, now: Instant, stats: &WorkerStats) {
+        if self.refusals.pass(now, path) {
+            self.notice(stats, || FromDatapath::NobodyThere(path));
+        }
     }
 
     /// Somebody watches, and this is what passed.

@@ -273,20 +273,27 @@ impl Worker {
         }
     }
 
-    /// What ICMP, or our own kernel, says of packets we sent: only "too big" matters here, lost peers are the
-    /// agent's to notice by its probes.
+    /// What ICMP, or our own kernel, says of packets we sent. "Too big" is acted on here; that nobody listens at the other
+    /// end makes the agent look by its probes.
     fn path_errors(&mut self, tables: &Tables, socket: BorrowedFd<'_>, source: Source) {
         let udp = source == Source::Udp;
         let encrypted = self.lane.is_encrypted();
         for error in PathErrors::of(socket).take(ERRORS) {
             // What was wrong with an IKE message, retransmissions find out.
-            let Some(mtu) = error.mtu.filter(|_| source != Source::Ike) else { continue };
+            if source == Source::Ike {
+                continue;
+            }
             let meant = |path: Path| {
                 let port = if error.local { path.port() } else { udp.then_some(error.port) };
                 let there = path.remote == error.to && path.port().is_some() == udp && path.port() == port;
                 there && (error.local || quotes_us(tables, encrypted, path, error.quote()))
             };
-            too_big(&mut self.lane.punts, tables, meant, mtu, self.lane.now, &self.lane.stats);
+            let lane = &mut self.lane;
+            if let Some(mtu) = error.mtu {
+                too_big(&mut lane.punts, tables, meant, mtu, lane.now, &lane.stats);
+            } else if error.refused {
+                nobody_there(&mut lane.punts, tables, meant, lane.now, &lane.stats);
+            }
         }
     }
 }
@@ -322,6 +329,19 @@ fn too_big(
             stats.count(Counter::PathErrors);
             punts.path_mtu(path, mtu, stats);
         }
+    }
+}
+
+fn nobody_there(
+    punts: &mut Punts,
+    tables: &Tables,
+    meant: impl Fn(Path) -> bool,
+    now: Instant,
+    stats: &WorkerStats,
+) {
+    for path in tables.peers.iter().filter_map(|row| row.peer.send).filter(|path| meant(*path)) {
+        stats.count(Counter::PathErrors);
+        punts.nobody_there(path, now, stats);
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Agent {
     name: String,
     directory: PathBuf,
     process: Mutex<Option<Child>>,
+    /// Datapaths that took over from the one before.
+    successors: Mutex<Vec<Child>>,
     arguments: Vec<String>,
     given: Mutex<Given>,
 }
@@ -80,6 +82,7 @@ impl Agent {
             name: name.to_owned(),
             directory,
             process: Mutex::new(None),
+            successors: Mutex::default(),
             given: Mutex::new(Given::Nothing),
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
         })
@@ -230,6 +233,33 @@ impl Agent {
         Ok(())
     }
 
+    /// Starts another datapath that takes over from the one that runs, as an upgrade does, and waits until that has ended.
+    pub fn hand_over_datapath(&self) -> Result {
+        let before = self.datapaths();
+        let log = self.directory.join("successor.log");
+        let out = File::create(&log).map_err(Error::io(format!("make {}", log.display())))?;
+        let err = out.try_clone().map_err(Error::io(format!("open {}", log.display())))?;
+        let mut command = Command::new(binary("dmvpn-datapath")?);
+        command
+            .args(["--socket".as_ref(), self.run_directory().join("datapath.sock").as_os_str()])
+            .arg("--takeover")
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err);
+        let child = self.node.spawn(&mut command)?;
+        self.successors.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+        wait::until(
+            &format!("the datapath of {} to be followed by another", self.name),
+            wait::PATIENCE,
+            || {
+                let now = self.datapaths();
+                let followed = now.len() == 1 && now != before;
+                let said = || fs::read_to_string(&log).unwrap_or_default();
+                if followed { Ok(()) } else { Err(format!("{before:?}, now {now:?}: {}", said())) }
+            },
+        )
+    }
+
     /// Runs `dmvpnctl` against this agent and returns what it prints.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
         let socket = self.socket();
@@ -270,7 +300,8 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         // The lab kills what is left in the namespace; this reaps our own child, so that no zombie stays.
-        if let Some(mut child) = self.lock().take() {
+        let successors = std::mem::take(&mut *self.successors.lock().unwrap_or_else(PoisonError::into_inner));
+        for mut child in self.lock().take().into_iter().chain(successors) {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -234,6 +234,39 @@ fn a_far_node_whose_processes_are_all_killed_and_started_again_costs_at_most_a_s
     });
 }
 
+/// Read as: the far spoke is dead and stays so, but what it led to is still there, behind a second spoke. What may be
+/// lost is what was on its way until the near spoke had fallen back on the hub, and the hub on the second one.
+#[test]
+fn a_far_node_that_is_killed_for_good_costs_at_most_a_second_where_another_leads_to_its_lan() {
+    heavy_story("far_node_dead", |lab| {
+        let stage = stage(lab, 3, |m| m)?;
+        let (a, b) = (&stage.a, &stage.b);
+        // Another router on b's LAN; of two equal ways the hub takes that of the lower address.
+        let also = |m: Manifest| m.with(json!({"announce": {"prefixes": ["10.3.0.0/24", "10.2.0.0/24"]}}));
+        let near = Uplink::relayed(Shape::delay(5 * MS).jitter(5 * MS));
+        let c = spoke(3, &[1]).by(near).tuned(also).build(lab)?;
+        c.node.wire("lan2", &b.host, "eth1", &Uplink::default())?;
+        c.node.namespace().ip(&["addr add 10.2.0.2/24 dev lan2"])?;
+        c.agent.launch()?;
+        c.wait_joined(1)?;
+        stage.hub.wait_next_hop(&c.host_address, &c.tunnel)?;
+        stage.hub.wait_next_hop(&b.host_address, &b.tunnel)?;
+        let flow = Flow::start((&a.host, &a.host_address), (&b.host, &b.host_address), 7001, RATE, 200)?;
+        wait::until("a shortcut to b", PATIENCE, || {
+            if a.direct_to(b)? { Ok(()) } else { Err(Error::other("by the hub")) }
+        })?;
+        sleep(2000 * MS);
+        for pid in b.node.namespace().processes() {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).map_err(Error::sys("kill"))?;
+        }
+        sleep(5000 * MS);
+        let report = flow.stop();
+        println!("{report}");
+        assert!(report.lost <= u64::from(RATE) && report.longest_gap <= 1000 * MS, "{report}");
+        stage.hub.wait_next_hop(&b.host_address, &c.tunnel)
+    });
+}
+
 #[test]
 fn a_far_datapath_that_is_killed_costs_at_most_a_second() {
     heavy_story("far_datapath_killed", |lab| {

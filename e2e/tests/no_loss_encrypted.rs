@@ -94,6 +94,92 @@ fn twenty_child_and_five_ike_rekeys_with_collisions_lose_nothing() {
     });
 }
 
+/// How often both ends asked for new keys at once, as seen at one of them: its own request was out, and unanswered, when
+/// the other's came.
+fn collisions(wire: &Capture, a: &Site, b: &Site) -> usize {
+    const RESPONSE: u8 = 0x20;
+    let rekeys = wire.select(|p: &Packet| {
+        a.between(b)(p) && p.ip.ike().is_some_and(|m| m.exchange == exchange::CREATE_CHILD)
+    });
+    let (mut out, mut crossed) = (BTreeSet::new(), BTreeSet::new());
+    for packet in &rekeys {
+        let Some(message) = packet.ip.ike() else { continue };
+        let number = (message.spis, message.id);
+        match (packet.outgoing, message.flags & RESPONSE == 0) {
+            (true, true) => drop(out.insert(number)),
+            (false, false) => drop(out.remove(&number)),
+            (false, true) if out.iter().any(|(spis, _)| *spis == message.spis) => {
+                crossed.insert(number);
+            }
+            _ => {}
+        }
+    }
+    crossed.len()
+}
+
+#[test]
+fn keys_that_both_ends_replace_at_once_lose_nothing() {
+    heavy_story("no_loss_collisions", |lab| {
+        let stage = stage(lab, |m| m)?;
+        let wire = stage.a.wire()?;
+        let flows = stage.flows()?;
+        stage.wait_direct()?;
+        sleep(1000 * MS);
+        let (a, b) = (stage.a.agent.ask(), stage.b.agent.ask());
+        for round in 0..25 {
+            // Every fifth time the IKE SA itself, otherwise its children.
+            let ike = round % 5 == 4;
+            std::thread::scope(|scope| {
+                let there = scope.spawn(|| b.rekey(&stage.a.tunnel, ike));
+                let here = a.rekey(&stage.b.tunnel, ike)?;
+                let there = there.join().map_err(|_| Error::other("asking panicked"))??;
+                assert_eq!((here, there), (1, 1), "each has one session with the other");
+                Ok::<_, Error>(())
+            })?;
+            sleep(500 * MS);
+        }
+        stage.wait_direct()?;
+        assert_nothing_lost(flows);
+        let collided = collisions(&wire, &stage.a, &stage.b);
+        println!("{collided} requests crossed one of the other end's");
+        assert!(collided >= 20, "{collided} collisions were provoked");
+        assert_eq!(wire.count(|p| p.ip.is_clear()), 0);
+        // Of each pair of new SAs one is left.
+        sleep(2000 * MS);
+        let session = stage.a.agent.ask().session(&stage.b.tunnel)?;
+        let lanes: BTreeSet<u32> = session.sas.iter().map(|sa| sa.lane).collect();
+        assert!(session.sas.len() <= 2 * lanes.len(), "{session:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_datapath_that_is_handed_over_under_load_loses_nothing() {
+    heavy_story("no_loss_handover", |lab| {
+        let stage = stage(lab, |m| m)?;
+        let wire = stage.a.wire()?;
+        let flows = stage.flows()?;
+        stage.wait_direct()?;
+        sleep(1000 * MS);
+        wire.clear();
+        for site in [&stage.a, &stage.b, &stage.hub] {
+            site.agent.hand_over_datapath()?;
+            sleep(1000 * MS);
+        }
+        stage.wait_direct()?;
+        for report in assert_nothing_lost(flows) {
+            assert!(report.longest_gap < 50 * MS, "{report}");
+        }
+        let handshakes = wire.count(|p| p.ip.ike().is_some_and(|ike| ike.exchange == exchange::INIT));
+        assert_eq!(handshakes, 0, "sessions and SAs go on in the successor");
+        // Who took over is driven as the one before: keys are replaced, and what it still holds answers.
+        assert_eq!(stage.a.agent.ask().rekey(&stage.b.tunnel, false)?, 1);
+        sleep(500 * MS);
+        lab::traffic::Ping::times(5).expect(&stage.a.host, &stage.b.host_address)?;
+        Ok(())
+    });
+}
+
 #[test]
 fn a_shortcut_forms_and_credentials_rotate_without_loss() {
     heavy_story("no_loss_rotation", |lab| {

@@ -20,8 +20,10 @@ pub struct PathError {
     /// Port it was sent to; 0 on raw sockets, and in what our own kernel says.
     pub port: u16,
     /// `Some`: a packet was too big, and this is what the path, or our own interface, takes: octets of the outer
-    /// packet. `None`: something else, such as a port that is closed.
+    /// packet. `None`: something else.
     pub mtu: Option<u32>,
+    /// Nobody listens there: the port is closed, or the protocol unknown.
+    pub refused: bool,
     /// Our own kernel said so: nobody can have forged it.
     pub local: bool,
     quote: [u8; QUOTE],
@@ -90,23 +92,23 @@ impl<S: AsFd> Iterator for PathErrors<S> {
             // SAFETY: the kernel wrote an address of `msg_namelen` octets to it.
             let to = unsafe { SockAddr::new(name, header.msg_namelen) }.as_socket();
             let error = control.messages(header.msg_controllen).find_map(|m| extended(&m));
-            if let (Some(to), Some((mtu, local))) = (to, error) {
-                return Some(PathError {
-                    to: to.ip().to_canonical(),
-                    port: to.port(),
-                    mtu,
-                    local,
-                    quote,
-                    quoted,
-                });
+            if let (Some(to), Some(Extended { mtu, refused, local })) = (to, error) {
+                let (to, port) = (to.ip().to_canonical(), to.port());
+                return Some(PathError { to, port, mtu, refused, local, quote, quoted });
             }
         }
     }
 }
 
-/// `struct sock_extended_err`: errno u32, origin u8, type u8, code u8, pad u8, info u32, data u32. Says the MTU, if
-/// it is about one, and whether our own kernel said it.
-fn extended(message: &crate::cmsg::Message<'_>) -> Option<(Option<u32>, bool)> {
+/// What `struct sock_extended_err` says.
+struct Extended {
+    mtu: Option<u32>,
+    refused: bool,
+    local: bool,
+}
+
+/// `struct sock_extended_err`: errno u32, origin u8, type u8, code u8, pad u8, info u32, data u32.
+fn extended(message: &crate::cmsg::Message<'_>) -> Option<Extended> {
     let known = [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)];
     if !known.contains(&(message.level, message.kind)) {
         return None;
@@ -114,7 +116,11 @@ fn extended(message: &crate::cmsg::Message<'_>) -> Option<(Option<u32>, bool)> {
     let (errno, rest) = message.data.split_first_chunk::<4>()?;
     let ([origin, _, _, _], rest) = rest.split_first_chunk::<4>()?;
     let (info, _) = rest.split_first_chunk::<4>()?;
-    let too_big = i32::from_ne_bytes(*errno) == libc::EMSGSIZE;
+    let errno = i32::from_ne_bytes(*errno);
     let mtu = u32::from_ne_bytes(*info);
-    Some(((too_big && mtu > 0).then_some(mtu), *origin == libc::SO_EE_ORIGIN_LOCAL))
+    Some(Extended {
+        mtu: (errno == libc::EMSGSIZE && mtu > 0).then_some(mtu),
+        refused: [libc::ECONNREFUSED, libc::ENOPROTOOPT].contains(&errno),
+        local: *origin == libc::SO_EE_ORIGIN_LOCAL,
+    })
 }

@@ -196,6 +196,7 @@ fn input(message: FromDatapath) -> Option<Input> {
             let local = if nat_traversal { LocalPort::NatTraversal } else { LocalPort::Ike };
             Input::Ike { address: ikev2::Address { remote, local }, message }
         }
+        FromDatapath::NobodyThere(path) => Input::NobodyThere(path),
         FromDatapath::UnknownSpi { path, spi } => Input::UnknownSpi { path, spi },
         FromDatapath::SaLimit { path, spi } => Input::SaLimit { path, spi },
         FromDatapath::SaMoved { spi, path } => Input::SaMoved { spi, path },

@@ -37,6 +37,8 @@ pub enum Input {
         /// Its first octets, inner IP header first, at most 128.
         head: Vec<u8>,
     },
+    /// ICMP says that nobody listens at the end of this path. It may be forged: the path is probed, and nothing more.
+    NobodyThere(Path),
     /// Peers that moved packets since the last such input.
     Activity(Vec<Activity>),
     /// A kernel route appeared, changed or went (`None`). Our own `proto nhrp` routes are never told.

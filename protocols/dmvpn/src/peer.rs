@@ -5,7 +5,7 @@
 
 use crate::action::{PeerEntry, SourceCheck};
 use crate::limits::MAX_CANDIDATES;
-use crate::probe::{Prober, SILENT};
+use crate::probe::{LOST, Prober, SILENT};
 use nhrp::{NhsId, PeerInfo};
 use packet::{Instant, Path, PeerId};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,10 @@ pub(crate) const GRACE: Duration = Duration::from_millis(60);
 pub(crate) const LOST_HUB: Duration = Duration::from_secs(1);
 /// A registered peer that was sent to and has said nothing for so long is asked whether it is still there.
 const QUIET: Duration = Duration::from_secs(1);
+/// What ICMP said is believed to mean something for this long: enough for probes to tell.
+const DENIED: Duration = Duration::from_secs(2);
+/// What is told to have arrived so soon after it may have arrived before.
+const BEFORE: Duration = Duration::from_millis(200);
 /// So many answers in a row, and a lost hub is back.
 pub(crate) const RETURNED: u32 = 3;
 
@@ -63,6 +67,9 @@ pub(crate) struct Peer {
     pub(crate) heard: bool,
     /// Why a path of it was refused, the last time.
     pub(crate) refused: Option<String>,
+    /// When ICMP said that nobody listens at the path that carries; nothing of the peer has arrived since.
+    #[serde(skip)]
+    denied: Option<Instant>,
 }
 
 /// One path that may lead to the peer.
@@ -145,6 +152,7 @@ impl Peer {
             last_resort: false,
             heard: false,
             refused: None,
+            denied: None,
         }
     }
 
@@ -226,15 +234,39 @@ impl Peer {
 
     /// Registered with us, sent to, and silent: is it still there? One of ours answers probes whatever happens.
     pub(crate) fn is_doubted(&self, now: Instant) -> bool {
-        let ours = self.hub.is_none() && self.token.is_some() && !self.registrations.is_empty();
-        ours && self.in_use(now) && now.since(self.received) >= QUIET
+        self.is_our_spoke() && self.in_use(now) && now.since(self.received) >= QUIET
+    }
+
+    /// Registered with us, and one that answers probes?
+    pub(crate) fn is_our_spoke(&self) -> bool {
+        self.hub.is_none() && self.token.is_some() && !self.registrations.is_empty()
+    }
+
+    /// Did ICMP say just now that it is not there?
+    pub(crate) fn is_denied(&self, now: Instant) -> bool {
+        self.denied.is_some_and(|at| now.since(at) < DENIED)
+    }
+
+    /// So many probes unanswered in a row, and a peer that registered with us is gone.
+    pub(crate) const fn patience(&self) -> usize {
+        if self.denied.is_some() { LOST } else { SILENT }
     }
 
     // ---- commands
 
+    /// ICMP says that nobody listens at this path. One of ours answers probes if it is there. True: it is to be probed.
+    pub(crate) fn denied(&mut self, now: Instant, path: Path) -> bool {
+        let probed = self.token.is_some() && self.hub.is_none() && self.direct() == Some(path);
+        if probed {
+            self.denied = Some(now);
+        }
+        probed
+    }
+
     /// Something of it arrived: what was not answered before says nothing any more.
     pub(crate) fn heard_from(&mut self, now: Instant) {
         self.received = now;
+        self.denied = self.denied.filter(|at| now.since(*at) < BEFORE);
         if let (Reach::Given { path, .. }, None) = (self.reach, self.hub)
             && let Some(c) = self.candidate(path)
         {
@@ -418,6 +450,7 @@ impl Peer {
             let elsewhere = self.candidates.iter_mut().any(|c| c.prober.answered(now, opaque));
             return if elsewhere { Answer::Elsewhere } else { Answer::Unknown };
         }
+        self.denied = None;
         if let Reach::Probing { proven: proven @ None, .. } = &mut self.reach {
             *proven = Some(now);
         }
@@ -438,7 +471,7 @@ impl Peer {
             Reach::Direct { path, .. } => self.lost_at(path),
             Reach::Given { path, alive: true, .. } if self.hub.is_some() => self.lost_at(path),
             Reach::Given { path, .. } if self.hub.is_none() => {
-                self.prober(path).map_or(Instant::NEVER, |prober| prober.overdue_at(SILENT))
+                self.prober(path).map_or(Instant::NEVER, |prober| prober.overdue_at(self.patience()))
             }
             Reach::Listening { .. } if !self.has_role() => self.receive_until.max(self.received + DRAIN),
             Reach::Listening { .. } | Reach::Given { .. } => Instant::NEVER,

@@ -116,6 +116,11 @@ impl Prober {
         self.answered.is_some_and(|at| at >= since)
     }
 
+    /// Was nothing ever sent?
+    pub(crate) fn is_new(&self) -> bool {
+        self.sent.is_none() && self.answered.is_none()
+    }
+
     /// Was anything ever answered?
     pub(crate) fn ever_answered(&self) -> bool {
         self.answered.is_some()

@@ -67,7 +67,12 @@ impl Tunnel {
     /// sequence numbers had got: all sessions are made anew. Tell the new datapath what stands ([`Self::standing`])
     /// first.
     pub fn datapath_lost(&mut self, now: Instant) {
-        let (Some(gate), Some(security)) = (&self.gate, self.config.security.clone()) else { return };
+        // Hubs may have noticed the gap, and forgotten us.
+        let hubs: Vec<_> = self.hubs.iter().map(|hub| hub.id).collect();
+        hubs.into_iter().for_each(|id| self.node.register_now(now, id));
+        let (Some(gate), Some(security)) = (&self.gate, self.config.security.clone()) else {
+            return self.settle(now);
+        };
         let paths = gate.open_paths();
         let seed = self.seed();
         match crate::gate::Gate::new(&security, seed, now) {

@@ -147,6 +147,7 @@ impl Tunnel {
             Input::Echo { path, packet } => self.echo(now, path, &packet),
             Input::NextHopWanted { address } => self.next_hop_wanted(now, address),
             Input::Hairpin { from, to, head } => self.hairpinned(now, from, to, &head),
+            Input::NobodyThere(path) => self.nobody_there(now, path),
             Input::Activity(moved) => moved.into_iter().for_each(|a| self.active(now, a)),
             Input::Route { prefix, target } => self.route_changed(now, prefix, target),
             Input::HubPaths { hub, paths } => self.hub_paths(now, hub, paths),
@@ -278,6 +279,14 @@ impl Tunnel {
             peer.heard_from(now);
         }
         self.retime_peer(now, activity.peer);
+    }
+
+    /// Whoever was at the end of a path may have gone.
+    fn nobody_there(&mut self, now: Instant, path: Path) {
+        let Some(id) = self.peers.by_path(path) else { return };
+        if self.peers.get_mut(id).is_some_and(|peer| peer.denied(now, path)) {
+            self.drive(now, id);
+        }
     }
 
     /// A kernel route appeared, changed or went.

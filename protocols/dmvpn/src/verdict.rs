@@ -1,7 +1,7 @@
 //! What probes say of a peer's paths: which carries, which is lost, and how often to ask.
 
 use crate::peer::{ATTEMPT, GRACE, LOST_HUB, Peer, RETURNED, Reach, Verdict};
-use crate::probe::{FAST, FORMING, IDLE_DIRECT, IDLE_HUB, LOST, Pace, SILENT};
+use crate::probe::{FAST, FORMING, IDLE_DIRECT, IDLE_HUB, LOST, Pace};
 use packet::{Instant, Path};
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl Peer {
                 None
             }
             Reach::Given { path, .. } => {
-                let silent = self.prober(path).is_some_and(|p| p.overdue(now) >= SILENT);
+                let silent = self.prober(path).is_some_and(|p| p.overdue(now) >= self.patience());
                 silent.then(|| {
                     self.restart_probes();
                     Verdict::Lost(path)
@@ -95,6 +95,9 @@ impl Peer {
                 Some(Pace::steady(FORMING))
             }
             Reach::Probing { .. } => Some(Pace::steady(FAST)),
+            Reach::Direct { path, .. } if c.path == path && self.is_denied(now) => {
+                Some(Pace::steady(FORMING))
+            }
             Reach::Direct { path, .. } if c.path == path => {
                 Some(Pace::eager(if self.in_use(now) { FAST } else { IDLE_DIRECT }))
             }
@@ -108,9 +111,11 @@ impl Peer {
                     (true, false) => Pace::steady(if new { FAST } else { IDLE_HUB }),
                 })
             }
-            Reach::Given { path, .. } => {
-                (c.path == path && self.is_doubted(now)).then_some(Pace::steady(FAST))
-            }
+            Reach::Given { path, .. } if c.path != path => None,
+            Reach::Given { .. } if self.is_denied(now) => Some(Pace::steady(FORMING)),
+            // Once, so that it is known how long an answer takes when it comes to that.
+            Reach::Given { .. } if c.prober.is_new() && self.is_our_spoke() => Some(Pace::steady(FAST)),
+            Reach::Given { .. } => self.is_doubted(now).then_some(Pace::steady(FAST)),
         }
     }
 

@@ -49,6 +49,41 @@ fn a_registered_spoke_that_dies_without_a_word_is_noticed_by_its_traffic() {
     assert!(net.row_of(HUB, "10.200.16.2").is_none_or(|row| row.send.is_none()));
 }
 
+/// ICMP said to `at` that nobody listens where the other spoke was.
+fn refused(net: &mut crate::net::Net, at: usize) {
+    let (now, path) = (net.now, packet::Path::udp(ip("203.0.113.2"), 4754));
+    net.sites[at].tunnel.handle_input(now, dmvpn::Input::NobodyThere(path));
+    net.drain(at);
+}
+
+#[test]
+fn a_spoke_whose_port_is_closed_is_gone_within_half_a_second() {
+    let mut net = three(Phase::Three);
+    net.talk(3 * S, 10 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
+    assert!(net.is_direct(A, "10.2.0.9"));
+    net.sites[B].on = false;
+    net.run(300 * MS);
+    for at in [A, HUB] {
+        refused(&mut net, at);
+    }
+    net.run(450 * MS);
+    assert!(!net.is_direct(A, "10.2.0.9"));
+    assert_eq!(net.events(HUB, |e| unregistered(e, "does not answer")), 1);
+}
+
+#[test]
+fn who_answers_is_there_whatever_icmp_says() {
+    let mut net = three(Phase::Three);
+    net.talk(3 * S, 10 * MS, (A, "10.1.0.9"), (B, "10.2.0.9"));
+    for _ in 0..50 {
+        refused(&mut net, A);
+        refused(&mut net, HUB);
+        net.run(100 * MS);
+    }
+    assert!(net.is_direct(A, "10.2.0.9"), "{}", net.explain(A, "10.2.0.9"));
+    assert_eq!(net.events(HUB, |e| matches!(e, Event::PeerUnregistered { .. })), 0);
+}
+
 #[test]
 fn a_registered_spoke_that_only_listens_is_not_taken_for_dead() {
     let mut net = three(Phase::One);
