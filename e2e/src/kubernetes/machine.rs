@@ -185,6 +185,12 @@ impl Machine {
         Ok(PathBuf::from(format!("/proc/{}/root{path}", self.init()?)))
     }
 
+    /// Its `/var/log`, which is there as long as the lab.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.inner.folder.join("disk/var/log")
+    }
+
     /// Makes containerd know an image archive.
     pub fn import(&self, archive: &Path) -> Result {
         let archive = archive.display().to_string();

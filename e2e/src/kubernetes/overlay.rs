@@ -81,11 +81,10 @@ impl Overlay {
         let secrets = self.authority(cluster.plan())?;
         cluster.kubectl(&["create", "namespace", NAMESPACE])?;
         cluster.kubectl(&["apply", "-n", NAMESPACE, "-f", &secrets.display().to_string()])?;
-        helm_install(cluster, values)?;
         for machine in cluster.machines() {
             watch(lab, &machine)?;
         }
-        Ok(())
+        helm_install(cluster, values)
     }
 
     /// The same in several clusters side by side.
@@ -143,7 +142,7 @@ pub fn standard_values() -> [String; 5] {
 fn watch(lab: &Lab, machine: &Machine) -> Result {
     let run = machine.path("/run/kube-dmvpn")?;
     lab.keys().add_source(move || exported_keys(&run));
-    let (logs, name) = (machine.path("/var/log/pods")?, machine.name().to_owned());
+    let (logs, name) = (machine.logs().join("pods"), machine.name().to_owned());
     lab.on_failure(move |kept| {
         let pods = fs::read_dir(&logs).into_iter().flatten().flatten();
         for pod in pods.filter(|pod| pod.file_name().to_string_lossy().starts_with("kube-dmvpn_")) {
