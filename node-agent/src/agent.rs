@@ -10,7 +10,7 @@ use crate::datapath::Process;
 use crate::kernel::Kernel;
 use crate::source::{About, Outcome, Outcomes, Problem, Source};
 use crate::state::StateDir;
-use crate::{clock, cni, grpc, kubernetes, manifests, metrics};
+use crate::{clock, cni, grpc, keep_source, kubernetes, manifests, metrics};
 use crds::conditions::reasons;
 use ipnet::IpNet;
 use packet::Instant;
@@ -239,6 +239,10 @@ impl Agent {
             return;
         };
         let mut errors = self.protect(&protected).await;
+        // Without it the overlay carries what nobody masquerades.
+        if let Err(error) = keep_source::apply(&tunnels) {
+            tracing::warn!(%error, "cannot keep others from rewriting sources of what goes into the overlay");
+        }
         let wanted: BTreeSet<&str> = tunnels.iter().map(TunnelConfig::interface).collect();
         let gone: Vec<Handle> =
             self.shared.tunnels().into_iter().filter(|t| !wanted.contains(t.interface())).collect();

@@ -19,6 +19,7 @@ pub mod executor;
 pub mod grpc;
 pub mod guard;
 pub mod hairpin;
+pub mod keep_source;
 pub mod kernel;
 pub mod keylog;
 pub mod kubernetes;

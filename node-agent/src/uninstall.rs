@@ -5,7 +5,7 @@ use crate::datapath::Process;
 use crate::kernel::Kernel;
 use crate::kernel::sysctl::Memory;
 use crate::state::StateDir;
-use crate::{agent, cni};
+use crate::{agent, cni, keep_source};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::{fs, io};
@@ -31,6 +31,7 @@ pub async fn run(run_dir: &Path, state_dir: &Path, folders: Option<&cni::Folders
         note(&mut left, name, gone(fs::remove_file(run_dir.join(name))));
     }
     note(&mut left, "exported keys", gone(fs::remove_dir_all(run_dir.join("keys"))));
+    note(&mut left, "nftables table", keep_source::remove());
     note(&mut left, "notes of the CNI plugin", gone(fs::remove_dir_all(run_dir.join(rpc::cni::MISSED))));
     note(&mut left, "networks of pods", gone(fs::remove_file(run_dir.join("cni-pod-networks"))));
     note(&mut left, "run directory", gone(fs::remove_dir(run_dir)));

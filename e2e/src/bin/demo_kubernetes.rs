@@ -201,7 +201,13 @@ fn wait_direct(cluster: &Cluster, from: &Pod, to: &Pod) -> Result<Duration> {
 }
 
 fn show_path(cluster: &Cluster, from: &Pod, to: &Pod, kind: &str) -> Result {
-    println!("cluster {}: kubectl dmvpn path {} {} {}", cluster.plan().name, from.on, from.address, to.address);
+    println!(
+        "cluster {}: kubectl dmvpn path {} {} {}",
+        cluster.plan().name,
+        from.on,
+        from.address,
+        to.address
+    );
     indent(&cluster.kubectl(&["dmvpn", "path", &from.on, &from.address, &to.address])?);
     let machine = cluster.machines().into_iter().find(|m| m.name() == from.on);
     let machine = machine.ok_or_else(|| Error::other("the pod's node is gone"))?;

@@ -1,6 +1,7 @@
 //! Tables as octets: the kernel's `nf_tables.h`. Numbers of netfilter's are big endian, those of netlink's the machine's.
 
 use super::{Chain, Elements, Expression, Hook, Kind, Set, Table, Version};
+use ipnet::IpNet;
 use std::io;
 
 const REQUEST: u16 = 1;
@@ -181,9 +182,19 @@ fn steps(step: &Expression) -> Vec<Vec<u8>> {
         Expression::DestinationIn(Version::V4, set) => vec![header(16, 4), lookup(set)],
         Expression::SourceIn(Version::V6, set) => vec![header(8, 16), lookup(set)],
         Expression::DestinationIn(Version::V6, set) => vec![header(24, 16), lookup(set)],
+        Expression::SourceWithin(prefix) => match prefix {
+            IpNet::V4(net) => {
+                vec![header(12, 4), masked(&net.netmask().octets()), equals(&net.network().octets())]
+            }
+            IpNet::V6(net) => {
+                vec![header(8, 16), masked(&net.netmask().octets()), equals(&net.network().octets())]
+            }
+        },
         Expression::Count => vec![expression("counter", &[])],
         Expression::Drop => vec![verdict(0)],
         Expression::Accept => vec![verdict(ACCEPT)],
+        Expression::KeepSource(Version::V4) => vec![header(12, 4), source_nat(2)],
+        Expression::KeepSource(Version::V6) => vec![header(8, 16), source_nat(10)],
     }
 }
 
@@ -202,6 +213,20 @@ fn header(offset: u32, length: u32) -> Vec<u8> {
 fn equals(value: &[u8]) -> Vec<u8> {
     let data = nested(3, &attribute(ITEM, value));
     expression("cmp", &[number_of(1, REGISTER), number_of(2, 0), data].concat())
+}
+
+/// Keeps those bits of what is loaded that are set in `mask`.
+fn masked(mask: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
+    let data = |kind, value: &[u8]| nested(kind, &attribute(ITEM, value));
+    let zero = vec![0; mask.len()];
+    let place = [number_of(1, REGISTER), number_of(2, REGISTER), number_of(3, length)].concat();
+    expression("bitwise", &[place, data(4, mask), data(5, &zero)].concat())
+}
+
+/// Translates the source to the address that is loaded.
+fn source_nat(family: u32) -> Vec<u8> {
+    expression("nat", &[number_of(1, 0), number_of(2, family), number_of(3, REGISTER)].concat())
 }
 
 fn lookup(set: &str) -> Vec<u8> {

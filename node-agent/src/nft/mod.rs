@@ -3,6 +3,7 @@
 
 mod message;
 
+use ipnet::IpNet;
 use message::Batch;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
@@ -94,12 +95,16 @@ pub enum Expression {
     SourceIn(Version, String),
     /// Is the destination address in this set?
     DestinationIn(Version, String),
+    /// Is the source address (of the version asked for before) within this prefix?
+    SourceWithin(IpNet),
     /// Count it.
     Count,
     /// Drop it.
     Drop,
     /// Let it through this table.
     Accept,
+    /// (Nat, after routing) translate the source to itself, so that nobody after us translates it.
+    KeepSource(Version),
 }
 
 /// IP version.
