@@ -1,7 +1,8 @@
 //! The operator on a real API server, with the rights that the chart gives it and nothing else. Nodes are objects only.
 
 use identity::pki::{Authority, Claims, Confines, Described, Request, Validity, describe};
-use lab::kubernetes::{ControlPlane, RELEASE};
+use lab::kubernetes::ControlPlane;
+use lab::kubernetes::overlay::NAMESPACE;
 use lab::wait::until;
 use lab::{Error, Result, heavy_story, story};
 use serde_json::{Value, json};
@@ -53,12 +54,14 @@ fn addresses(plane: &ControlPlane) -> Result<BTreeMap<String, String>> {
         .collect())
 }
 
-fn wait_for_nodes(plane: &ControlPlane, count: usize) -> Result<BTreeMap<String, String>> {
+/// Waits until exactly these nodes have an address.
+fn wait_for_nodes(plane: &ControlPlane, numbers: &[usize]) -> Result<BTreeMap<String, String>> {
+    let wanted: BTreeSet<String> = numbers.iter().map(|number| format!("n-{number}")).collect();
     until("the nodes' addresses", PATIENCE, || match addresses(plane) {
-        Ok(addresses) if addresses.len() == count => Ok(addresses),
+        Ok(addresses) if addresses.keys().eq(wanted.iter()) => Ok(addresses),
         Ok(addresses) => {
             std::thread::sleep(Duration::from_millis(300));
-            Err(format!("{} of {count}", addresses.len()))
+            Err(format!("{addresses:?}"))
         }
         Err(error) => Err(error.to_string()),
     })
@@ -80,7 +83,7 @@ fn nodes_keep_their_addresses_over_churn_restarts_and_another_leader_and_deletio
         plane.apply(&hub(""))?;
         plane.apply(&spoke(""))?;
         let first = plane.operator("first", 9478)?;
-        let before = wait_for_nodes(&plane, 4)?;
+        let before = wait_for_nodes(&plane, &[0, 1, 2, 3])?;
         assert_eq!(before["n-0"], "10.200.0.1", "{before:?}");
         assert_eq!(before["n-1"], "10.200.16.1", "{before:?}");
 
@@ -98,7 +101,7 @@ fn nodes_keep_their_addresses_over_churn_restarts_and_another_leader_and_deletio
         first.kill()?;
         plane.kubectl(&["delete", "node", "n-1"])?;
         make_nodes(&plane, 4..6)?;
-        let after = wait_for_nodes(&plane, 5)?;
+        let after = wait_for_nodes(&plane, &[0, 2, 3, 4, 5])?;
         second.wait_until_it_leads(&plane)?;
         for name in ["n-0", "n-2", "n-3"] {
             assert_eq!(after[name], before[name]);
@@ -150,7 +153,7 @@ fn uninstalling_first_leaves_nothing_that_hangs() {
         plane.apply(&hub(""))?;
         plane.apply(&spoke(""))?;
         let operator = plane.operator("operator", 9478)?;
-        wait_for_nodes(&plane, 3)?;
+        wait_for_nodes(&plane, &[0, 1, 2])?;
         let finalizers = || -> Result<String> {
             plane.kubectl(&["get", "dmvpnhubs,dmvpnspokes", "-o", "jsonpath={.items[*].metadata.finalizers}"])
         };
@@ -227,7 +230,7 @@ fn an_agent_gets_the_certificate_of_its_own_node_and_no_other() {
             plane.apply(
                 &json!({
                     "apiVersion": "v1", "kind": "Pod",
-                    "metadata": {"name": format!("agent-{node}"), "namespace": RELEASE},
+                    "metadata": {"name": format!("agent-{node}"), "namespace": NAMESPACE},
                     "spec": {
                         "serviceAccountName": "dmvpn-agent", "nodeName": node,
                         "containers": [{"name": "agent", "image": "none", "resources": {}}],
@@ -248,7 +251,7 @@ fn an_agent_gets_the_certificate_of_its_own_node_and_no_other() {
             };
             let ca = root.intermediate(secret, &confines, validity).map_err(failed)?;
             let data = json!({"tls.crt": ca.chain_pem(), "tls.key": ca.key_pem().as_str()});
-            let metadata = json!({"name": secret, "namespace": RELEASE});
+            let metadata = json!({"name": secret, "namespace": NAMESPACE});
             let object =
                 json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
             plane.apply(&object.to_string())?;
@@ -263,7 +266,7 @@ fn an_agent_gets_the_certificate_of_its_own_node_and_no_other() {
         plane.apply(&hub("").replace(none, &security("ca")))?;
         plane.apply(&spoke("").replace(none, &security("ca")))?;
         let _operator = plane.operator("operator", 9478)?;
-        wait_for_nodes(&plane, 2)?;
+        wait_for_nodes(&plane, &[0, 1])?;
 
         let labels = |node: &str| json!({"kube-dmvpn.io/node": node, "kube-dmvpn.io/tunnel": "hq-spokes"});
         let good = Claims {

@@ -8,7 +8,7 @@ use crate::world::read_dmvpn_node;
 use crds::kubernetes::OPERATOR;
 use crds::{API_VERSION, DmvpnNode};
 use futures::StreamExt as _;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Writes a decision. Objects that failed lately wait for their turn, noted in `retries`.
 pub async fn apply(context: &Context, stores: &Stores, decision: &Decision, retries: &mut Retries) {
-    let api: Api<DmvpnNode> = Api::all(context.client.clone());
+    let resource = ApiResource::erase::<DmvpnNode>(&());
+    let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &resource);
     let due = decision.apply.iter().filter(|wanted| retries.is_due(&wanted.name));
     let writes = due.map(|wanted| write(context, stores, &api, wanted));
     let mut outcomes = futures::stream::iter(writes.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
@@ -56,45 +57,65 @@ pub enum WriteError {
     Late(#[from] tokio::time::error::Elapsed),
 }
 
+impl WriteError {
+    /// Is there nothing to write to any more?
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.is_not_found())
+    }
+
+    /// Has nobody given us the right?
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.is_forbidden())
+    }
+}
+
+/// Waits for an answer of the API server, but not for ever.
+///
+/// # Errors
+/// What it says, or that it says nothing.
+pub async fn patiently<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
+    Ok(tokio::time::timeout(PATIENCE, answer).await??)
+}
+
 async fn write<'a>(
     context: &Context,
     stores: &Stores,
-    api: &Api<DmvpnNode>,
+    api: &Api<DynamicObject>,
     wanted: &'a Wanted,
 ) -> (&'a str, Result<(), WriteError>) {
-    let outcome = tokio::time::timeout(PATIENCE, async {
+    let outcome = patiently(async {
         let params = PatchParams::apply(OPERATOR).force();
-        let mut written = api.patch(&wanted.name, &params, &Patch::Apply(manifest(wanted))).await?;
+        let written = api.patch(&wanted.name, &params, &Patch::Apply(manifest(wanted))).await?;
         context.metrics.wrote("DmvpnNode", "applied");
+        let mut written = read_dmvpn_node(written);
         if written.spec != wanted.spec {
-            // Apply merges lists by their keys and may leave the order of before, which says which hub is best.
+            // Apply merges lists by their keys: were an order of before left, it would say another hub is the best.
             let patch = Patch::Merge(json!({"spec": wanted.spec}));
             let params = PatchParams { field_manager: Some(OPERATOR.to_owned()), ..PatchParams::default() };
-            written = api.patch(&wanted.name, &params, &patch).await?;
+            written = read_dmvpn_node(api.patch(&wanted.name, &params, &patch).await?);
             context.metrics.wrote("DmvpnNode", "reordered");
         }
-        stores.dmvpn_nodes.put(wanted.name.clone(), read_dmvpn_node(written));
+        stores.dmvpn_nodes.put(wanted.name.clone(), written);
         Ok(())
     });
-    (&wanted.name, outcome.await.unwrap_or_else(|late| Err(late.into())))
+    (&wanted.name, outcome.await)
 }
 
 async fn delete<'a>(
     context: &Context,
-    api: &Api<DmvpnNode>,
+    api: &Api<DynamicObject>,
     name: &'a str,
     uid: Option<String>,
 ) -> (&'a str, Result<(), WriteError>) {
     // Not another of the same name that was made meanwhile.
     let params = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
-    let outcome = match tokio::time::timeout(PATIENCE, api.delete(name, &params)).await {
-        Ok(Ok(_)) => {
+    let outcome = match patiently(api.delete(name, &params)).await {
+        Ok(_) => {
             context.metrics.wrote("DmvpnNode", "deleted");
             Ok(())
         }
-        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Ok(()),
-        Ok(Err(error)) => Err(error.into()),
-        Err(late) => Err(late.into()),
+        Err(error) if error.is_gone() => Ok(()),
+        Err(error) => Err(error),
     };
     (name, outcome)
 }

@@ -1,5 +1,6 @@
 //! Carries out what [`sign`] says about requests: reads the CA's Secret, approves, signs or denies.
 
+use crate::apply::{WriteError, patiently};
 use crate::context::Context;
 use crate::events;
 use crate::retry::Retries;
@@ -70,7 +71,7 @@ enum Failed {
     #[error("{0}")]
     Authority(String),
     #[error("the API server: {0}")]
-    Api(#[from] kube::Error),
+    Api(#[from] WriteError),
 }
 
 struct Signer {
@@ -128,15 +129,15 @@ impl Signer {
         }
         let namespace = &self.context.namespace;
         let secrets: Api<Secret> = Api::namespaced(self.context.client.clone(), namespace);
-        let mut secret = match secrets.get(name).await {
+        let mut secret = match patiently(secrets.get(name)).await {
             Ok(secret) => secret,
-            Err(kube::Error::Api(status)) if status.is_not_found() => {
+            Err(error) if error.is_gone() => {
                 return Err(Failed::Authority(format!(
                     "Secret {namespace}/{name}, which caSecret names, is not there: make it with tls.crt and tls.key of \
                      the cluster's CA (dmvpnctl pki makes them)"
                 )));
             }
-            Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            Err(error) if error.is_forbidden() => {
                 return Err(Failed::Authority(format!(
                     "the operator may not read Secret {namespace}/{name}, which caSecret names: add it to the chart's \
                      value caSecrets"
@@ -166,10 +167,10 @@ impl Signer {
         if !sign::is_approved(csr) {
             let approved = condition("Approved", "ClaimsMatch", "it asks for what the node was told to be");
             let patch = Patch::Merge(conditions(csr, approved));
-            api.patch_approval(&name, &PatchParams::default(), &patch).await?;
+            patiently(api.patch_approval(&name, &PatchParams::default(), &patch)).await?;
         }
         let patch = json!({"status": {"certificate": ByteString(chain.into_bytes())}});
-        api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        patiently(api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))).await?;
         self.context.metrics.signed("signed");
         tracing::info!(csr = name, "certificate signed");
         Ok(())
@@ -182,10 +183,10 @@ impl Signer {
         let Refusal { reason, message } = &refusal;
         if sign::is_approved(csr) {
             let patch = Patch::Merge(conditions(csr, condition("Failed", reason, message)));
-            api.patch_status(&name, &PatchParams::default(), &patch).await?;
+            patiently(api.patch_status(&name, &PatchParams::default(), &patch)).await?;
         } else {
             let patch = Patch::Merge(conditions(csr, condition("Denied", reason, message)));
-            api.patch_approval(&name, &PatchParams::default(), &patch).await?;
+            patiently(api.patch_approval(&name, &PatchParams::default(), &patch)).await?;
         }
         self.context.metrics.signed("denied");
         tracing::warn!(csr = name, reason, "certificate denied: {message}");

@@ -10,9 +10,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -22,6 +22,8 @@ const MAX_HEAD: usize = 8 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Clients served at a time.
 const MAX_CLIENTS: usize = 32;
+/// A loop that did not go round for so long is stuck.
+const STUCK: Duration = Duration::from_secs(900);
 /// Seconds of a reconcile.
 const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
 
@@ -37,6 +39,8 @@ pub struct Metrics {
     leader: Gauge,
     /// May we be asked for? A follower is ready too: it is there to take over.
     ready: AtomicBool,
+    /// When a leader's loop went round the last time.
+    beat: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -66,8 +70,9 @@ impl Default for Metrics {
             objects: Family::default(),
             leader: Gauge::default(),
             ready: AtomicBool::new(false),
+            beat: Mutex::new(None),
         };
-        let Self { registry, writes, requests, watches, reconciles, objects, leader, ready: _ } =
+        let Self { registry, writes, requests, watches, reconciles, objects, leader, ready: _, beat: _ } =
             &mut metrics;
         registry.register("writes", "Writes to the API server", writes.clone());
         registry.register("certificate_requests", "Requests for certificates, by outcome", requests.clone());
@@ -98,6 +103,16 @@ impl Metrics {
     /// A reconcile has ended.
     pub fn reconciled(&self, took: Duration) {
         self.reconciles.observe(took.as_secs_f64());
+        *self.beat() = Some(Instant::now());
+    }
+
+    /// Does the loop of a leader still go round? It does at least every five minutes.
+    fn is_alive(&self) -> bool {
+        self.beat().is_none_or(|beat| beat.elapsed() < STUCK)
+    }
+
+    fn beat(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.beat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How much there is.
@@ -113,6 +128,7 @@ impl Metrics {
     /// Are we the one that acts?
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
+        *self.beat() = None;
     }
 
     /// As a leader, everything is known; as a follower, the API server answers.
@@ -177,6 +193,10 @@ async fn answer(mut stream: TcpStream, metrics: &Metrics) -> io::Result<()> {
         "/metrics" => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             respond(&mut stream, "200 OK", kind, &metrics.text()).await
+        }
+        "/healthz" if !metrics.is_alive() => {
+            let body = format!("nothing was reconciled for {} s\n", STUCK.as_secs());
+            respond(&mut stream, "503 Service Unavailable", plain, &body).await
         }
         "/healthz" => respond(&mut stream, "200 OK", plain, "ok\n").await,
         "/readyz" if metrics.ready.load(Ordering::Relaxed) => {

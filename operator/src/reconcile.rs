@@ -93,12 +93,12 @@ impl Reconciler {
                 continue;
             };
             let api = dynamic(&self.context, &name);
-            match api.patch(&name.name, &params(), &Patch::Merge(patch)).await {
+            match apply::patiently(api.patch(&name.name, &params(), &Patch::Merge(patch))).await {
                 Ok(_) => {
                     self.context.metrics.wrote(name.kind, "finalizer");
                     self.resources.forget(&key);
                 }
-                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(error) if error.is_gone() => {}
                 Err(error) => {
                     tracing::info!(resource = %name, %error, "the finalizer could not be written; tried again");
                     self.resources.failed(&key);
@@ -165,7 +165,8 @@ impl Reconciler {
         });
         let patch = Patch::Apply(manifest);
         let params = PatchParams::apply(OPERATOR).force();
-        match dynamic(&self.context, name).patch_status(&name.name, &params, &patch).await {
+        let api = dynamic(&self.context, name);
+        match apply::patiently(api.patch_status(&name.name, &params, &patch)).await {
             Ok(_) => {
                 self.context.metrics.wrote(name.kind, "status");
                 self.resources.forget(&key);
@@ -175,7 +176,7 @@ impl Reconciler {
                     events::publish(&self.context, &about, kind, &reason, &note).await;
                 }
             }
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(error) if error.is_gone() => {}
             Err(error) => {
                 self.context.metrics.wrote(name.kind, "failed");
                 tracing::warn!(resource = %name, %error, "the status could not be written; tried again");

@@ -73,8 +73,9 @@ impl Stores {
         });
         let (context_, stores_) = (c(), s());
         tasks.spawn(async move {
-            let api: Api<DmvpnNode> = Api::all(context_.client.clone());
-            let read = |node: DmvpnNode| Some(read_dmvpn_node(node));
+            let resource = ApiResource::erase::<DmvpnNode>(&());
+            let api: Api<DynamicObject> = Api::all_with(context_.client.clone(), &resource);
+            let read = |node: DynamicObject| Some(read_dmvpn_node(node));
             let changed = || context_.changed.notify_one();
             follow("DmvpnNode", watcher(api, all()), &context_, &stores_.dmvpn_nodes, read, changed).await;
         });
@@ -155,7 +156,6 @@ async fn declared(kind: ResourceKind, api: Api<DynamicObject>, context: Arc<Cont
         ResourceKind::Hub => ("DmvpnHub", &stores.hubs),
         ResourceKind::Spoke => ("DmvpnSpoke", &stores.spokes),
     };
-    // The type of a dynamic object stands in the object only, and lists don't repeat it.
     let stream = watcher(api, watcher::Config::default());
     let read = |object: DynamicObject| Some(Declared::read(kind, object));
     follow(name, stream, &context, store, read, || context.changed.notify_one()).await;

@@ -2,12 +2,12 @@
 
 use crate::store::Kept;
 use crds::status::NetworkStatus;
-use crds::{DmvpnHub, DmvpnNode, DmvpnSpoke};
+use crds::{DmvpnHub, DmvpnNode, DmvpnNodeSpec, DmvpnSpoke};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
 use kube::core::DynamicObject;
-use kube::{Resource as _, ResourceExt as _};
 use plan::{AddressKind, Network, NodeFacts, ResourceKind, ResourceName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -156,10 +156,23 @@ impl NodeRecord {
 
 impl Kept for NodeRecord {}
 
-/// What a node was told, without what the API server notes on the side.
-pub fn read_dmvpn_node(mut node: DmvpnNode) -> DmvpnNode {
-    node.meta_mut().managed_fields = None;
-    node
+/// What a node was told, and what it reports. The report is the agent's: one that cannot be read is no report, and must
+/// not stop the others.
+pub fn read_dmvpn_node(object: DynamicObject) -> DmvpnNode {
+    let DynamicObject { types: _, mut metadata, data } = object;
+    metadata.managed_fields = None;
+    let name = metadata.name.clone().unwrap_or_default();
+    let part = |field: &str| data.get(field).cloned().unwrap_or_default();
+    let spec = serde_json::from_value(part("spec")).unwrap_or_else(|error| {
+        // Somebody else's writing, or another version's: it is written anew.
+        tracing::error!(node = name, %error, "the spec of a DmvpnNode cannot be read");
+        DmvpnNodeSpec::default()
+    });
+    let status = serde_json::from_value(part("status")).unwrap_or_else(|error| {
+        tracing::warn!(node = name, %error, "the status of a DmvpnNode cannot be read");
+        None
+    });
+    DmvpnNode { metadata, spec, status }
 }
 
 impl Kept for DmvpnNode {
@@ -248,6 +261,21 @@ mod tests {
         assert!(matches!(read, Declared::Unreadable { .. }));
         let world = World { declared: vec![Arc::new(read)], ..World::default() };
         assert!(world.resources().is_empty());
+    }
+
+    #[test]
+    fn one_agents_nonsense_is_no_report_and_keeps_its_nodes_address() {
+        let node = read_dmvpn_node(object(json!({
+            "apiVersion": "kube-dmvpn.io/v1alpha1", "kind": "DmvpnNode", "metadata": {"name": "a-1"},
+            "spec": {"tunnels": [{
+                "name": "s", "role": "Spoke", "interface": "dmvpn0", "networks": ["10.200.0.0/16"],
+                "addresses": ["10.200.16.1"], "identity": "a-1", "phase": 3, "ttl": 64,
+                "underlay": {"port": 4754}, "security": {"mode": "None"}, "nhrp": {}
+            }]},
+            "status": {"tunnels": [{"name": "s", "mtu": 70000}]}
+        })));
+        assert_eq!(node.status, None);
+        assert_eq!(node.spec.tunnels[0].addresses, ["10.200.16.1".parse::<std::net::IpAddr>().unwrap()]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use cluster::{Cluster, Plan};
 pub use control_plane::ControlPlane;
 pub use image::Image;
 pub use machine::{Machine, Proxy};
-pub use operator::{Operator, RELEASE};
+pub use operator::Operator;
 pub use overlay::{Overlay, Resource};
 pub use pki::Pki;
 pub use pod::{Pod, PodPlan};

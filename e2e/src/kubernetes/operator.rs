@@ -1,16 +1,14 @@
 //! The operator beside an API server without nodes: as a process of its namespace, with the rights that the chart gives.
 
 use super::control_plane::ControlPlane;
+use super::overlay::{CHART, NAMESPACE, RELEASE};
 use crate::agent::binary;
 use crate::error::{Error, Result};
 use crate::wait;
 use serde_json::{Value, json};
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-
-/// Namespace of the release.
-pub const RELEASE: &str = "kube-dmvpn";
 
 /// A running operator.
 pub struct Operator {
@@ -22,9 +20,7 @@ impl ControlPlane {
     /// Installs the chart, with these values besides. Without kubelets its pods stay pending: it is about the CRDs, the
     /// policies and everybody's rights.
     pub fn install_chart(&self, values: &[&str]) -> Result {
-        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/kube-dmvpn");
-        let chart = chart.display().to_string();
-        let mut arguments = vec!["install", RELEASE, &chart, "-n", RELEASE, "--create-namespace"];
+        let mut arguments = vec!["install", RELEASE, CHART, "-n", NAMESPACE, "--create-namespace"];
         for value in values {
             arguments.extend(["--set", value]);
         }
@@ -43,7 +39,7 @@ impl ControlPlane {
 
     /// A kubeconfig of a service account of the release, by a token that is bound to this pod (or to none).
     pub fn kubeconfig_of(&self, account: &str, pod: Option<&str>) -> Result<PathBuf> {
-        let mut arguments = vec!["create", "token", account, "-n", RELEASE, "--duration=1h"];
+        let mut arguments = vec!["create", "token", account, "-n", NAMESPACE, "--duration=1h"];
         if let Some(pod) = pod {
             arguments.extend(["--bound-object-kind=Pod", "--bound-object-name", pod]);
         }
@@ -66,7 +62,7 @@ impl ControlPlane {
         let mut command = Command::new(binary("dmvpn-operator")?);
         command
             .env("KUBECONFIG", self.kubeconfig_of("dmvpn-operator", None)?)
-            .args(["--namespace", RELEASE, "--identity", name])
+            .args(["--namespace", NAMESPACE, "--identity", name])
             .args(arguments)
             .stdin(Stdio::null());
         Ok(command)
