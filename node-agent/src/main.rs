@@ -77,7 +77,14 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Remove everything this agent ever made: interfaces, routes, kernel switches, files
-    Uninstall,
+    Uninstall {
+        /// Wait for an agent that still runs to end
+        #[arg(long)]
+        wait: bool,
+        /// Afterwards do nothing until told to stop: a container of a DaemonSet that ended would be started again
+        #[arg(long)]
+        stay: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -113,7 +120,13 @@ async fn main() -> ExitCode {
     let folders = arguments.cni_conf_dir.clone().zip(arguments.cni_bin_dir.clone());
     let cni = folders.map(|(configuration, binaries)| cni::Folders { configuration, binaries });
     match arguments.command {
-        Some(Command::Uninstall) => uninstall(&arguments.run_dir, &arguments.state_dir, cni.as_ref()).await,
+        Some(Command::Uninstall { wait, stay }) => {
+            let code = uninstall(&arguments.run_dir, &arguments.state_dir, cni.as_ref(), wait).await;
+            if stay && code == ExitCode::SUCCESS {
+                stop_signal().await;
+            }
+            code
+        }
         None => run(arguments, cni).await,
     }
 }
@@ -155,7 +168,10 @@ async fn run(arguments: Arguments, cni: Option<cni::Folders>) -> ExitCode {
     }
 }
 
-async fn uninstall(run_dir: &Path, state_dir: &Path, cni: Option<&cni::Folders>) -> ExitCode {
+async fn uninstall(run_dir: &Path, state_dir: &Path, cni: Option<&cni::Folders>, wait: bool) -> ExitCode {
+    if wait {
+        uninstall::no_agent_runs(run_dir).await;
+    }
     let left = uninstall::run(run_dir, state_dir, cni).await;
     for what in &left {
         eprintln!("dmvpn-agent: not removed: {what}");

@@ -8,7 +8,11 @@ use crate::state::StateDir;
 use crate::{agent, cni, keep_source};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 use std::{fs, io};
+
+/// Between two looks whether an agent still runs.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Removes everything. Returns what could not be removed, in words.
 pub async fn run(run_dir: &Path, state_dir: &Path, folders: Option<&cni::Folders>) -> Vec<String> {
@@ -34,12 +38,19 @@ pub async fn run(run_dir: &Path, state_dir: &Path, folders: Option<&cni::Folders
     note(&mut left, "nftables table", keep_source::remove());
     note(&mut left, "notes of the CNI plugin", gone(fs::remove_dir_all(run_dir.join(rpc::cni::MISSED))));
     note(&mut left, "networks of pods", gone(fs::remove_file(run_dir.join("cni-pod-networks"))));
-    note(&mut left, "run directory", gone(fs::remove_dir(run_dir)));
+    note(&mut left, "run directory", gone_or_mounted(fs::remove_dir(run_dir)));
     // While something is left, the state directory says what.
     if left.is_empty() {
-        note(&mut left, "state directory", gone(fs::remove_dir_all(state_dir)));
+        note(&mut left, "state directory", gone_or_mounted(fs::remove_dir_all(state_dir)));
     }
     left
+}
+
+/// Waits until no agent runs.
+pub async fn no_agent_runs(run_dir: &Path) {
+    while is_running(run_dir) {
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// An agent holds the lock for as long as it lives.
@@ -83,5 +94,13 @@ fn gone(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
+    }
+}
+
+/// A folder that is mounted into our container can be emptied and not removed.
+fn gone_or_mounted(outcome: io::Result<()>) -> io::Result<()> {
+    match gone(outcome) {
+        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => Ok(()),
+        other => other,
     }
 }

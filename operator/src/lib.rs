@@ -10,13 +10,16 @@
 //! reconcile  the loop that does all this
 //! sign       judges one request for a certificate; approve carries it out
 //! run        one replica: lease (leader election), then all of the above
-//! uninstall  for the chart's pre-delete hook
+//! uninstall  for the chart's pre-delete hook; cleanup of the nodes
+//! check      for helm test
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod addresses;
 pub mod apply;
 pub mod approve;
+pub mod check;
+pub mod cleanup;
 pub mod context;
 pub mod decide;
 pub mod events;

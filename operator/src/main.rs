@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use dmvpn_operator::cleanup::{self, Nodes};
 use dmvpn_operator::context::Context;
-use dmvpn_operator::{apply, metrics, run, uninstall};
+use dmvpn_operator::{apply, check, metrics, run, uninstall};
 use kube::{Client, Config};
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -48,7 +49,23 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Remove finalizers and DmvpnNodes, so that nothing hangs when the operator is gone (the chart's pre-delete hook)
-    Uninstall,
+    Uninstall {
+        /// Then delete this DaemonSet, of the agents
+        #[arg(long, value_name = "DAEMONSET", requires = "cleanup")]
+        agents: Option<String>,
+        /// And wait until every pod of this one, which cleans the nodes, is ready
+        #[arg(long, value_name = "DAEMONSET", requires = "agents")]
+        cleanup: Option<String>,
+        /// So long at most
+        #[arg(long, value_name = "SECONDS", default_value = "60s", value_parser = seconds)]
+        patience: Duration,
+    },
+    /// Wait until every DmvpnNode is ready; fail with what is wrong with those that are not (helm test)
+    Check {
+        /// So long at most
+        #[arg(long, value_name = "SECONDS", default_value = "60s", value_parser = seconds)]
+        timeout: Duration,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -71,6 +88,12 @@ impl FromStr for Metrics {
     }
 }
 
+/// `60s`, or `60`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').unwrap_or(text);
+    number.parse().map(Duration::from_secs).map_err(|_| "write seconds, such as 60s".to_owned())
+}
+
 /// Why the operator cannot run.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -82,6 +105,8 @@ enum Error {
     Metrics(#[from] std::io::Error),
     #[error("not everything could be removed: {0}")]
     Uninstall(#[from] apply::WriteError),
+    #[error("{0}")]
+    Check(#[from] check::Error),
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -106,8 +131,19 @@ async fn start(arguments: Arguments) -> Result<(), Error> {
     let mut config = Config::infer().await?;
     config.connect_timeout = Some(CONNECT);
     let client = Client::try_from(config)?;
-    if let Some(Command::Uninstall) = command {
-        return Ok(uninstall::run(client, &namespace, &format!("{identity}-uninstall")).await?);
+    match command {
+        Some(Command::Uninstall { agents, cleanup, patience }) => {
+            uninstall::run(client.clone(), &namespace, &format!("{identity}-uninstall")).await?;
+            if let (Some(agents), Some(cleanup)) = (agents, cleanup) {
+                cleanup::run(&client, &namespace, &Nodes { agents, cleanup, patience }).await?;
+            }
+            return Ok(());
+        }
+        Some(Command::Check { timeout }) => {
+            println!("{} nodes are ready", check::run(client, timeout).await?);
+            return Ok(());
+        }
+        None => {}
     }
     let context = Arc::new(Context::new(client, namespace, identity));
     let serve = async {
