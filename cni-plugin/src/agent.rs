@@ -10,7 +10,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 /// How long the agent may take. A pod's start waits for it.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Why the agent could not be asked, in words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,12 +6,11 @@ use crate::control::Snapshot;
 use ipnet::IpNet;
 use packet::Instant;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Mutex;
 
-/// A snapshot costs more than many pods that start at once should cause.
-const AGE: Duration = Duration::from_secs(1);
+/// A snapshot costs more than many pods that start at once should cause, and may have to wait for a busy tunnel.
+const AGE: Duration = Duration::from_secs(10);
 
 /// What pods need to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,10 +38,17 @@ impl Facts {
     }
 }
 
-/// Facts, not older than a second.
+/// Facts that are always at hand.
 pub struct Source {
     shared: Arc<Shared>,
-    last: Mutex<Option<(Instant, Facts)>>,
+    last: Mutex<Option<Last>>,
+}
+
+struct Last {
+    when: Instant,
+    /// The tunnels there were.
+    interfaces: BTreeSet<String>,
+    facts: Facts,
 }
 
 impl Source {
@@ -52,21 +58,37 @@ impl Source {
         Self { shared, last: Mutex::new(None) }
     }
 
-    /// The facts.
+    /// The facts: of the tunnels there are now, and a few seconds old at most.
     pub async fn facts(&self) -> Facts {
-        let mut last = self.last.lock().await;
-        if let Some((when, facts)) = &*last
-            && clock::now().since(*when) < AGE
-        {
-            return facts.clone();
+        match self.known() {
+            Some(facts) => facts,
+            None => self.refresh().await,
         }
+    }
+
+    /// Asks the tunnels.
+    pub async fn refresh(&self) -> Facts {
+        let tunnels = self.shared.tunnels();
         let mut snapshots = Vec::new();
-        for tunnel in self.shared.tunnels() {
+        for tunnel in &tunnels {
             snapshots.extend(tunnel.snapshot().await);
         }
         let facts = Facts::of(&snapshots);
-        *last = Some((clock::now(), facts.clone()));
+        let interfaces = tunnels.iter().map(|tunnel| tunnel.interface().to_owned()).collect();
+        *self.lock() = Some(Last { when: clock::now(), interfaces, facts: facts.clone() });
         facts
+    }
+
+    fn known(&self) -> Option<Facts> {
+        let last = self.lock();
+        let last = last.as_ref()?;
+        let is_good = clock::now().since(last.when) < AGE && last.interfaces == self.interfaces();
+        is_good.then(|| last.facts.clone())
+    }
+
+    /// Plain data, which a panic elsewhere leaves whole.
+    fn lock(&self) -> MutexGuard<'_, Option<Last>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The interfaces of the tunnels.

@@ -36,7 +36,7 @@ pub fn take(run_dir: &Path) -> Vec<Missed> {
 
 impl Missed {
     /// Does what it says. Returns the pod that was attached, and why the agent could not be told.
-    pub fn apply(&self, pods: &mut Pods, mtu: u32) -> Option<(PodName, String)> {
+    pub fn apply(&self, pods: &mut Pods) -> Option<(PodName, String)> {
         let Note { added, attachment, why } = &self.0;
         let Some(request) = added else {
             pods.delete(&Key::from(attachment.as_ref()?));
@@ -44,7 +44,7 @@ impl Missed {
         };
         // Its routes were not limited.
         let overlay = pods.add(request, 0).ok()?;
-        let pod = request.pod.as_ref().filter(|_| overlay && mtu > 0)?;
+        let pod = request.pod.as_ref().filter(|_| overlay)?;
         Some((PodName { namespace: pod.namespace.clone(), name: pod.name.clone() }, why.clone()))
     }
 }
@@ -71,7 +71,7 @@ mod tests {
     fn a_pod_attached_meanwhile_is_known_and_told() {
         let (dir, mut pods) = (tempfile::tempdir().unwrap(), Pods::default());
         leave(dir.path(), "1", &note("web", true).encode_to_vec());
-        let told: Vec<_> = take(dir.path()).iter().filter_map(|n| n.apply(&mut pods, 1400)).collect();
+        let told: Vec<_> = take(dir.path()).iter().filter_map(|n| n.apply(&mut pods)).collect();
         assert_eq!(told.len(), 1);
         assert_eq!((told[0].0.name.as_str(), told[0].1.as_str()), ("web", "away"));
         let key = Key::from(note("web", true).attachment.as_ref().unwrap());
@@ -82,9 +82,9 @@ mod tests {
     #[test]
     fn a_pod_detached_meanwhile_is_forgotten() {
         let (dir, mut pods) = (tempfile::tempdir().unwrap(), Pods::default());
-        Missed(note("web", true)).apply(&mut pods, 1400);
+        Missed(note("web", true)).apply(&mut pods);
         leave(dir.path(), "1", &note("web", false).encode_to_vec());
-        assert!(take(dir.path())[0].apply(&mut pods, 1400).is_none());
+        assert!(take(dir.path())[0].apply(&mut pods).is_none());
         assert_eq!(pods, Pods::default());
     }
 

@@ -106,8 +106,7 @@ impl Registry {
         if notes.is_empty() {
             return;
         }
-        let mtu = self.facts().await.mtu;
-        let taken = self.change(|pods| notes.iter().filter_map(|note| note.apply(pods, mtu)).collect()).await;
+        let taken = self.change(|pods| notes.iter().filter_map(|note| note.apply(pods)).collect()).await;
         let taken: Vec<Missed> = taken.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot treat pods as they want that were attached while the agent was away");
             Vec::new()
@@ -125,6 +124,7 @@ impl Registry {
         let mut interval = tokio::time::interval(INTERVAL);
         loop {
             interval.tick().await;
+            self.source.refresh().await;
             {
                 let mut done = self.done.lock().await;
                 if done.rules.as_ref().is_some_and(|rules| firewall::is_missing(rules).unwrap_or(false)) {
