@@ -150,7 +150,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     let mut agent = Agent::new(&options, state)?;
     let mut servers = JoinSet::new();
     let (socket, shared) = (options.run_dir.join("agent.sock"), Arc::clone(&agent.shared));
-    let cni = cni::start(&options, &shared, &mut servers).await;
+    let cni = cni::start(&options, &agent.state, &shared, &mut servers).await;
     servers.spawn(async move { grpc::serve(&socket, shared, cni).await });
     if let Some(address) = options.metrics {
         let shared = Arc::clone(&agent.shared);

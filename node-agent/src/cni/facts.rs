@@ -3,11 +3,13 @@
 use crate::agent::Shared;
 use crate::clock;
 use crate::control::Snapshot;
+use crate::state::StateDir;
 use ipnet::IpNet;
 use packet::Instant;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::futures::Notified;
 
 /// A snapshot costs more than many pods that start at once should cause, and may have to wait for a busy tunnel.
 const AGE: Duration = Duration::from_secs(10);
@@ -41,21 +43,22 @@ impl Facts {
 /// Facts that are always at hand.
 pub struct Source {
     shared: Arc<Shared>,
+    state: StateDir,
     last: Mutex<Option<Last>>,
 }
 
 struct Last {
     when: Instant,
     /// The tunnels there were.
-    interfaces: BTreeSet<String>,
+    tunnels: BTreeSet<String>,
     facts: Facts,
 }
 
 impl Source {
     /// Of the tunnels of this agent.
     #[must_use]
-    pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, last: Mutex::new(None) }
+    pub const fn new(shared: Arc<Shared>, state: StateDir) -> Self {
+        Self { shared, state, last: Mutex::new(None) }
     }
 
     /// The facts: of the tunnels there are now, and a few seconds old at most.
@@ -74,15 +77,15 @@ impl Source {
             snapshots.extend(tunnel.snapshot().await);
         }
         let facts = Facts::of(&snapshots);
-        let interfaces = tunnels.iter().map(|tunnel| tunnel.interface().to_owned()).collect();
-        *self.lock() = Some(Last { when: clock::now(), interfaces, facts: facts.clone() });
+        let tunnels = tunnels.iter().map(|tunnel| tunnel.interface().to_owned()).collect();
+        *self.lock() = Some(Last { when: clock::now(), tunnels, facts: facts.clone() });
         facts
     }
 
     fn known(&self) -> Option<Facts> {
         let last = self.lock();
         let last = last.as_ref()?;
-        let is_good = clock::now().since(last.when) < AGE && last.interfaces == self.interfaces();
+        let is_good = clock::now().since(last.when) < AGE && last.tunnels == self.tunnels();
         is_good.then(|| last.facts.clone())
     }
 
@@ -91,9 +94,20 @@ impl Source {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The interfaces of the tunnels.
+    /// Interfaces of tunnels: those there are, and those that were made before and may be again in a moment.
     #[must_use]
     pub fn interfaces(&self) -> BTreeSet<String> {
+        let mut interfaces = self.tunnels();
+        interfaces.extend(self.state.interfaces().unwrap_or_default());
+        interfaces
+    }
+
+    /// Waits until the tunnels may be others.
+    pub fn changed(&self) -> Notified<'_> {
+        self.shared.changed.notified()
+    }
+
+    fn tunnels(&self) -> BTreeSet<String> {
         self.shared.tunnels().iter().map(|tunnel| tunnel.interface().to_owned()).collect()
     }
 }

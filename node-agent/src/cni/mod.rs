@@ -22,6 +22,7 @@ pub use service::Service;
 use crate::agent::{Options, Shared};
 use crate::kubernetes;
 use crate::source::Source;
+use crate::state::StateDir;
 use install::Install;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,8 +32,13 @@ use tokio::task::JoinSet;
 
 /// Begins: takes up what is remembered and what plugins left, so that a pod that is attached next finds everything. What
 /// goes on beside the service is spawned on `tasks`.
-pub async fn start(options: &Options, shared: &Arc<Shared>, tasks: &mut JoinSet<io::Result<()>>) -> Service {
-    let source = facts::Source::new(Arc::clone(shared));
+pub async fn start(
+    options: &Options,
+    state: &StateDir,
+    shared: &Arc<Shared>,
+    tasks: &mut JoinSet<io::Result<()>>,
+) -> Service {
+    let source = facts::Source::new(Arc::clone(shared), state.clone());
     let (missed, told) = mpsc::channel(rpc::cni::MISSED_MOST);
     let registry = Arc::new(Registry::open(&options.state_dir, &options.run_dir, source, missed));
     registry.take_notes().await;

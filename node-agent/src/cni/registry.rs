@@ -123,7 +123,8 @@ impl Registry {
     pub async fn watch(&self) -> io::Result<()> {
         let mut interval = tokio::time::interval(INTERVAL);
         loop {
-            interval.tick().await;
+            let mut changed = std::pin::pin!(self.source.changed());
+            changed.as_mut().enable();
             self.source.refresh().await;
             {
                 let mut done = self.done.lock().await;
@@ -138,6 +139,10 @@ impl Registry {
             self.take_notes().await;
             if let Err(error) = self.apply().await {
                 tracing::warn!(%error, "cannot keep pods from the overlay that don't want it");
+            }
+            tokio::select! {
+                _ = interval.tick() => {}
+                () = changed => {}
             }
         }
     }
