@@ -7,10 +7,11 @@
 use crate::config::TunnelConfig;
 use crate::control::{Control, Handle, Parts};
 use crate::datapath::Process;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, sysctl};
 use crate::source::{About, Outcome, Outcomes, Problem, Source};
+use crate::sources::{self, Sources};
 use crate::state::StateDir;
-use crate::{clock, cni, grpc, keep_source, kubernetes, manifests, metrics};
+use crate::{clock, cni, grpc, kubernetes, manifests, metrics};
 use crds::conditions::reasons;
 use ipnet::IpNet;
 use packet::Instant;
@@ -26,6 +27,9 @@ use tokio::task::JoinSet;
 
 /// A successor looks so often whether the agent before it has ended.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// It is looked so often whether somebody removed our nftables table.
+const REPAIR_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How the agent was started.
 #[derive(Clone, Debug)]
@@ -157,10 +161,12 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         servers.spawn(async move { metrics::serve(address, shared).await });
     }
     let mut outcomes = agent.source(&options)?;
+    let mut repair = tokio::time::interval(REPAIR_INTERVAL);
     loop {
         tokio::select! {
             () = &mut stop => break,
             Some(outcome) = outcomes.recv() => agent.apply(outcome).await,
+            _ = repair.tick() => agent.repair(),
             Some(ended) = servers.join_next() => match ended {
                 // The network goes on without its API; the log says so.
                 Ok(Err(error)) => tracing::error!(%error, "a server ended"),
@@ -183,6 +189,7 @@ struct Agent {
     process: Process,
     run_dir: PathBuf,
     state: StateDir,
+    sources: Sources,
     shared: Arc<Shared>,
     captured: broadcast::Sender<CapturedPacket>,
 }
@@ -199,6 +206,7 @@ impl Agent {
             },
             run_dir: options.run_dir.clone(),
             state,
+            sources: Sources::default(),
             shared: Arc::new(Shared {
                 node: options.node.clone(),
                 live: broadcast::channel(1024).0,
@@ -239,10 +247,6 @@ impl Agent {
             return;
         };
         let mut errors = self.protect(&protected).await;
-        // Without it the overlay carries what nobody masquerades.
-        if let Err(error) = keep_source::apply(&tunnels) {
-            tracing::warn!(%error, "cannot keep others from rewriting sources of what goes into the overlay");
-        }
         let wanted: BTreeSet<&str> = tunnels.iter().map(TunnelConfig::interface).collect();
         let gone: Vec<Handle> =
             self.shared.tunnels().into_iter().filter(|t| !wanted.contains(t.interface())).collect();
@@ -251,8 +255,15 @@ impl Agent {
             self.shared.lock().tunnels.remove(tunnel.interface());
             errors.extend(self.remove_interface(tunnel.interface()).await.err());
         }
+        errors.extend(self.keep_sources(&tunnels).err());
+        let idle = tunnels.is_empty();
         for config in tunnels {
             errors.extend(self.apply_tunnel(config).await.err());
+        }
+        if idle && self.is_in_cluster() {
+            // A node that is in no DMVPN any more is left as it was found.
+            let restored = sysctl::Memory::new(self.state.path()).restore();
+            errors.extend(restored.err().map(|e| format!("cannot put kernel switches back: {e}")));
         }
         problems.extend(errors.into_iter().map(|e| Problem::of_node(reasons::KERNEL_REFUSED, e)));
         {
@@ -306,6 +317,29 @@ impl Agent {
             errors.extend(self.kernel.unprotect(*prefix).await.err().map(|e| e.to_string()));
         }
         errors
+    }
+
+    /// A cluster's network plugin masquerades; elsewhere, what is rewritten is what the administrator wants.
+    fn keep_sources(&mut self, tunnels: &[TunnelConfig]) -> Result<(), String> {
+        if !self.is_in_cluster() {
+            return Ok(());
+        }
+        let kept = self.sources.follow(tunnels);
+        kept.map_err(|e| {
+            format!("nftables table {}: {e}; overlay packets may be masqueraded", sources::TABLE)
+        })
+    }
+
+    fn repair(&self) {
+        match self.sources.repair() {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!("somebody removed the nftables table {}: put it back", sources::TABLE),
+            Err(error) => tracing::warn!(%error, "nftables table {}", sources::TABLE),
+        }
+    }
+
+    fn is_in_cluster(&self) -> bool {
+        matches!(self.shared.source, Source::Kubernetes { .. })
     }
 
     async fn remove_interface(&self, interface: &str) -> Result<(), String> {

@@ -4,8 +4,9 @@
 use crate::datapath::Process;
 use crate::kernel::Kernel;
 use crate::kernel::sysctl::Memory;
+use crate::sources;
 use crate::state::StateDir;
-use crate::{agent, cni, keep_source};
+use crate::{agent, cni};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub async fn run(run_dir: &Path, state_dir: &Path, folders: Option<&cni::Folders
         Ok(kernel) => remove_from_kernel(&kernel, state_dir, &mut left).await,
         Err(error) => left.push(error.to_string()),
     }
+    note(&mut left, "nftables table", sources::remove());
     if state_dir.exists() {
         note(&mut left, "kernel switches", Memory::new(state_dir).restore());
     }
@@ -35,7 +37,6 @@ pub async fn run(run_dir: &Path, state_dir: &Path, folders: Option<&cni::Folders
         note(&mut left, name, gone(fs::remove_file(run_dir.join(name))));
     }
     note(&mut left, "exported keys", gone(fs::remove_dir_all(run_dir.join("keys"))));
-    note(&mut left, "nftables table", keep_source::remove());
     note(&mut left, "notes of the CNI plugin", gone(fs::remove_dir_all(run_dir.join(rpc::cni::MISSED))));
     note(&mut left, "networks of pods", gone(fs::remove_file(run_dir.join("cni-pod-networks"))));
     note(&mut left, "run directory", gone_or_mounted(fs::remove_dir(run_dir)));

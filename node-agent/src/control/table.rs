@@ -80,8 +80,12 @@ impl Control {
 
     pub(super) fn on_prepared(&mut self, link: Link) {
         let switches = sysctl::needed(&link.name, self.config.carries_v6());
+        let first = self.link.is_none();
         for (switch, error) in sysctl::apply(&switches, &sysctl::Memory::new(self.parts.state.path())) {
-            tracing::warn!(key = switch.key, wanted = switch.wanted, %error, "cannot set a kernel switch: {}", switch.why);
+            // Where it can't be set once, it can't be set later either; `diagnose` says it at any time.
+            if first {
+                tracing::warn!(key = switch.key, wanted = switch.wanted, %error, "cannot set a kernel switch: {}", switch.why);
+            }
         }
         if self.link.as_ref().is_none_or(|old| old.index != link.index) {
             // Another interface holds none of our routes.

@@ -3,6 +3,7 @@
 
 use super::{ok, warn};
 use crate::control::Snapshot;
+use crate::{nft, sources};
 use rpc::agent::Check;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,11 +19,12 @@ pub(super) async fn checks(snapshots: &[Snapshot]) -> Vec<Check> {
         Some(rules) => rules,
         None => match output("iptables-save", &[]).await {
             Some(rules) => rules,
-            None => return vec![ok("firewall", "neither nft nor iptables is here to ask")],
+            None => return by_netlink(&interfaces),
         },
     };
     let mut checks = Vec::new();
-    if let Some(rule) = masquerades(&rules, &interfaces) {
+    let kept = nft::exists(sources::TABLE).unwrap_or(false);
+    if let Some(rule) = masquerades(&rules, &interfaces).filter(|_| !kept) {
         checks.push(warn(
             "masquerade",
             format!("this rule may rewrite the source of overlay packets: {rule}"),
@@ -32,17 +34,49 @@ pub(super) async fn checks(snapshots: &[Snapshot]) -> Vec<Check> {
             ),
         ));
     }
-    if let Some(chain) = drops_forwarded(&rules) {
-        checks.push(warn(
-            "forward policy",
-            format!("forwarded packets are dropped unless a rule accepts them: {chain}"),
-            format!("accept what comes in or goes out by {}", interfaces.join(", ")),
-        ));
-    }
+    checks.extend(drops_forwarded(&rules).map(|chain| drops(chain, &interfaces)));
     if checks.is_empty() {
         checks.push(ok("firewall", "no rule found that rewrites or drops overlay packets"));
     }
     checks
+}
+
+/// Without tools, as in a container: what the kernel says of chains. Rules are not read.
+fn by_netlink(interfaces: &[&str]) -> Vec<Check> {
+    let chains = match nft::forward_drops() {
+        Ok(chains) => chains,
+        Err(error) => {
+            return vec![warn("firewall", format!("nf_tables: {error}"), "look at the rules by hand")];
+        }
+    };
+    let mut checks: Vec<Check> = chains.iter().map(|chain| drops(chain, interfaces)).collect();
+    // The older iptables has tables of its own, which are not asked for here.
+    let legacy = std::fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
+    if legacy.lines().any(|table| table == "filter") {
+        checks.push(warn(
+            "forward policy",
+            "iptables-legacy is in use, and can't be asked from here",
+            "on the node, see that iptables-legacy -S FORWARD drops nothing of the overlay",
+        ));
+    }
+    if checks.is_empty() {
+        checks.push(ok("firewall", "no chain drops what is forwarded, unless by a rule"));
+    }
+    checks
+}
+
+fn drops(chain: &str, interfaces: &[&str]) -> Check {
+    let commands = interfaces.iter().flat_map(|interface| {
+        ["-i", "-o"].map(|way| format!("iptables -I FORWARD {way} {interface} -j ACCEPT"))
+    });
+    warn(
+        "forward policy",
+        format!("forwarded packets are dropped unless a rule accepts them: {chain}"),
+        format!(
+            "where the network plugin has no rule for pods, on the node: {}",
+            commands.collect::<Vec<_>>().join("; ")
+        ),
+    )
 }
 
 async fn output(tool: &str, arguments: &[&str]) -> Option<String> {

@@ -2,9 +2,16 @@
 
 use super::{Error, Kernel, refused};
 use futures::TryStreamExt as _;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_core::DefaultNla;
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
+};
 use packet::peer::{Mac, OWN_MAC};
 use rtnetlink::LinkUnspec;
+
+/// The attribute that holds an interface's IPv4 switches, and the flag that it holds others.
+const IFLA_INET_CONF: u16 = 1;
+const NESTED: u16 = 0x8000;
 
 /// An interface as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +66,7 @@ impl Kernel {
             self.set_link(&format!("MTU {mtu} of {name}"), message).await?;
             link.mtu = mtu;
         }
+        self.set_switches(&link).await;
         if !link.up {
             let message = LinkUnspec::new_with_index(link.index).up().build();
             self.set_link(&format!("{name} up"), message).await?;
@@ -73,6 +81,29 @@ impl Kernel {
         match self.handle.link().del(link.index).execute().await {
             Err(e) if !super::is_gone(&e) => Err(refused(format!("delete {name}"), e)),
             _ => Ok(()),
+        }
+    }
+
+    /// Sets the interface's own switches of [`super::sysctl`], as far as netlink can: that also works where `/proc/sys` is
+    /// read-only. What is left, `diagnose` says.
+    async fn set_switches(&self, link: &Link) {
+        // IPV4_DEVCONF_*: forwarding, accept_redirects, send_redirects, rp_filter.
+        let switches: Vec<u8> = [(1u16, 1u32), (4, 0), (6, 0), (8, 2)]
+            .into_iter()
+            .flat_map(|(kind, value)| {
+                [&8u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &value.to_ne_bytes()].concat()
+            })
+            .collect();
+        let v4 =
+            AfSpecUnspec::Inet(vec![AfSpecInet::Other(DefaultNla::new(IFLA_INET_CONF | NESTED, switches))]);
+        let v6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        // One after the other: a machine may be without IPv6.
+        for family in [v4, v6] {
+            let mut message = LinkUnspec::new_with_index(link.index).build();
+            message.attributes.push(LinkAttribute::AfSpecUnspec(vec![family]));
+            if let Err(error) = self.set_link(&format!("switches of {}", link.name), message).await {
+                tracing::debug!(%error, "not by netlink");
+            }
         }
     }
 

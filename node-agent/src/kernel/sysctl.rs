@@ -71,7 +71,17 @@ pub fn needed(name: &str, v6: bool) -> Vec<Switch> {
 #[must_use]
 pub fn is_good(switch: &Switch) -> Option<bool> {
     let value = read(&switch.key)?;
-    Some(value == switch.wanted || switch.good.contains(&value.as_str()))
+    Some(value == switch.wanted || switch.good.contains(&value.as_str()) || is_overruled(&switch.key, &value))
+}
+
+/// A router heeds neither advertisements nor redirects, unless it was told to all the same (2).
+fn is_overruled(key: &str, value: &str) -> bool {
+    let Some((interface, leaf)) = key.strip_prefix("net/ipv6/").and_then(|rest| rest.rsplit_once('/')) else {
+        return false;
+    };
+    ["accept_ra", "accept_redirects"].contains(&leaf)
+        && value == "1"
+        && read(&format!("net/ipv6/{interface}/forwarding")).as_deref() == Some("1")
 }
 
 /// Sets every switch that is not good already. Returns those that could not be set.

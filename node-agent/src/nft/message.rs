@@ -3,13 +3,16 @@
 use super::{Chain, Elements, Expression, Hook, Kind, Set, Table, Version};
 use ipnet::IpNet;
 use std::io;
+use std::net::IpAddr;
 
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
+const DUMP: u16 = 0x300;
 
 const ERROR: u16 = 2;
+const DONE: u16 = 3;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 /// `NFNL_SUBSYS_NFTABLES`, in the upper octet of a message's type.
@@ -18,6 +21,7 @@ const NEW_TABLE: u16 = 0;
 const GET_TABLE: u16 = 1;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
+const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENTS: u16 = 12;
@@ -139,6 +143,49 @@ pub(super) fn get_table(name: &str) -> Vec<u8> {
     message((NFTABLES << 8) | GET_TABLE, REQUEST | ACK, 1, FAMILY_INET, 0, &string(1, name))
 }
 
+/// Asks for every chain of every table.
+pub(super) fn get_chains() -> Vec<u8> {
+    message((NFTABLES << 8) | GET_CHAIN, REQUEST | DUMP, 1, FAMILY_NONE, 0, &[])
+}
+
+/// Adds those of these chains that drop what is forwarded and no rule accepts, by table and name. True: the list ends.
+pub(super) fn forward_drops(answers: &[u8], found: &mut Vec<String>) -> bool {
+    let mut rest = answers;
+    while let Some((header, _)) = rest.split_first_chunk::<16>() {
+        let [l0, l1, l2, l3, k0, k1, ..] = *header;
+        let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+        if u16::from_ne_bytes([k0, k1]) == DONE {
+            return true;
+        }
+        let Some(chain) = rest.get(20..length) else { return true };
+        found.extend(forward_drop(chain));
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    false
+}
+
+fn forward_drop(chain: &[u8]) -> Option<String> {
+    let is = |value: Option<&[u8]>, wanted: u32| value == Some(&wanted.to_be_bytes()[..]);
+    let text = |kind| {
+        let value = find(chain, kind).unwrap_or_default();
+        String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
+    };
+    let drops = is(find(find(chain, 4)?, 1), FORWARD) && is(find(chain, 5), DROP);
+    drops.then(|| format!("table {}, chain {}", text(1), text(3)))
+}
+
+/// The value of the first attribute of this kind.
+fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    while let [a, b, c, d, rest @ ..] = attributes {
+        let length = usize::from(u16::from_ne_bytes([*a, *b])).checked_sub(4)?;
+        if u16::from_ne_bytes([*c, *d]) & !NESTED == wanted {
+            return rest.get(..length);
+        }
+        attributes = rest.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
 /// The first error among the kernel's answers.
 pub(super) fn first_error(answers: &[u8]) -> io::Result<()> {
     let mut rest = answers;
@@ -182,23 +229,22 @@ fn steps(step: &Expression) -> Vec<Vec<u8>> {
         Expression::DestinationIn(Version::V4, set) => vec![header(16, 4), lookup(set)],
         Expression::SourceIn(Version::V6, set) => vec![header(8, 16), lookup(set)],
         Expression::DestinationIn(Version::V6, set) => vec![header(24, 16), lookup(set)],
-        Expression::SourceWithin(prefix) => match prefix {
-            IpNet::V4(net) => {
-                vec![header(12, 4), masked(&net.netmask().octets()), equals(&net.network().octets())]
-            }
-            IpNet::V6(net) => {
-                vec![header(8, 16), masked(&net.netmask().octets()), equals(&net.network().octets())]
-            }
-        },
+        Expression::FromInterface(name) => vec![meta(6), equals(&padded(name))],
+        Expression::ToInterface(name) => vec![meta(7), equals(&padded(name))],
+        Expression::SourceWithin(prefix) => within(prefix, true),
+        Expression::DestinationWithin(prefix) => within(prefix, false),
+        Expression::KeepSource(Version::V4) => vec![header(12, 4), source_nat(2)],
+        Expression::KeepSource(Version::V6) => vec![header(8, 16), source_nat(10)],
         Expression::Count => vec![expression("counter", &[])],
         Expression::Drop => vec![verdict(0)],
         Expression::Accept => vec![verdict(ACCEPT)],
-        Expression::KeepSource(Version::V4) => vec![header(12, 4), source_nat(2)],
-        Expression::KeepSource(Version::V6) => vec![header(8, 16), source_nat(10)],
     }
 }
 
 const ACCEPT: u32 = 1;
+const DROP: u32 = 0;
+/// `NF_INET_FORWARD`.
+const FORWARD: u32 = 2;
 
 fn meta(key: u32) -> Vec<u8> {
     expression("meta", &[number_of(1, REGISTER), number_of(2, key)].concat())
@@ -208,6 +254,24 @@ fn meta(key: u32) -> Vec<u8> {
 fn header(offset: u32, length: u32) -> Vec<u8> {
     let place = [number_of(1, REGISTER), number_of(2, 1), number_of(3, offset), number_of(4, length)];
     expression("payload", &place.concat())
+}
+
+/// Is the source (or destination) within this prefix?
+fn within(prefix: &IpNet, source: bool) -> Vec<Vec<u8>> {
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    if prefix.prefix_len() == 0 {
+        return Vec::new();
+    }
+    let load = match (Version::of(prefix.addr()), source) {
+        (Version::V4, true) => header(12, 4),
+        (Version::V4, false) => header(16, 4),
+        (Version::V6, true) => header(8, 16),
+        (Version::V6, false) => header(24, 16),
+    };
+    vec![load, masked(&octets(prefix.netmask())), equals(&octets(prefix.network()))]
 }
 
 fn equals(value: &[u8]) -> Vec<u8> {
@@ -306,6 +370,22 @@ mod tests {
         assert!(first_error(&answer(0)).is_ok());
         let both = [answer(0), answer(-1)].concat();
         assert_eq!(first_error(&both).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn a_chain_that_drops_what_is_forwarded_is_told_from_others() {
+        let chain = |hook: u32, policy: u32| {
+            let hook = nested(4, &number_of(1, hook));
+            let body = [string(1, "filter"), string(3, "FORWARD"), hook, number_of(5, policy)].concat();
+            message((NFTABLES << 8) | NEW_CHAIN, 0, 1, FAMILY_INET, 0, &body)
+        };
+        let mut found = Vec::new();
+        let answers = [chain(FORWARD, DROP), chain(FORWARD, ACCEPT), chain(4, DROP)].concat();
+        assert!(!forward_drops(&answers, &mut found));
+        assert_eq!(found, ["table filter, chain FORWARD"]);
+        assert!(forward_drops(&message(DONE, 0, 1, 0, 0, &[0; 4]), &mut found));
+        assert_eq!(find(&[3, 0, 1, 0], 1), None, "an attribute shorter than its head");
+        assert_eq!(find(&[200, 0, 1, 0, 1], 1), None, "an attribute longer than what is there");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use message::Batch;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A table of family `inet`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,22 +89,28 @@ pub enum Expression {
     IsV6,
     /// Is the incoming interface in this set?
     FromInterfaceIn(String),
+    /// Is this the incoming interface?
+    FromInterface(String),
+    /// Is this the outgoing interface?
+    ToInterface(String),
+    /// Does the source address (of the version asked for before) lie within this prefix?
+    SourceWithin(IpNet),
+    /// Does the destination address?
+    DestinationWithin(IpNet),
+    /// (Nat, after routing) translate the source to itself, so that nobody after us translates it.
+    KeepSource(Version),
     /// Is the outgoing interface in this set?
     ToInterfaceIn(String),
     /// Is the source address (of the version asked for before) in this set?
     SourceIn(Version, String),
     /// Is the destination address in this set?
     DestinationIn(Version, String),
-    /// Is the source address (of the version asked for before) within this prefix?
-    SourceWithin(IpNet),
     /// Count it.
     Count,
     /// Drop it.
     Drop,
     /// Let it through this table.
     Accept,
-    /// (Nat, after routing) translate the source to itself, so that nobody after us translates it.
-    KeepSource(Version),
 }
 
 /// IP version.
@@ -114,6 +120,17 @@ pub enum Version {
     V4,
     /// IPv6.
     V6,
+}
+
+impl Version {
+    /// The version of an address.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
 }
 
 /// Puts the table in place of the one of its name, if there is one, at once: no packet sees half of it.
@@ -141,6 +158,23 @@ pub fn exists(name: &str) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Chains of any table that drop what is forwarded unless a rule accepts it, in words.
+pub fn forward_drops() -> io::Result<Vec<String>> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.set_non_blocking(true)?;
+    socket.send_to(&message::get_chains(), &SocketAddr::new(0, 0), 0)?;
+    let mut found = Vec::new();
+    // The kernel continues the list whenever some of it was read.
+    while let Ok((answer, _)) = socket.recv_from_full() {
+        message::first_error(&answer)?;
+        if message::forward_drops(&answer, &mut found) {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// Sends, and reads what the kernel says. It answers before the sending ends, so there is nothing to wait for.
