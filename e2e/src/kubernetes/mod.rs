@@ -26,6 +26,7 @@ mod operator;
 pub mod overlay;
 mod pki;
 mod pod;
+mod stage;
 
 pub use cluster::{Cluster, Plan};
 pub use control_plane::ControlPlane;
@@ -35,6 +36,7 @@ pub use operator::Operator;
 pub use overlay::{Overlay, Resource};
 pub use pki::Pki;
 pub use pod::{Pod, PodPlan};
+pub use stage::{Chapters, Stage, lost_at_most};
 
 use crate::error::{Error, Result};
 use std::path::PathBuf;
