@@ -23,7 +23,8 @@ const MAX_PREFIXES: usize = 100;
 /// The rules in force.
 #[derive(Debug, Default)]
 pub struct Sources {
-    rules: Vec<Vec<Expression>>,
+    /// `None`: an agent before this one may have left others.
+    rules: Option<Vec<Vec<Expression>>>,
 }
 
 impl Sources {
@@ -34,11 +35,10 @@ impl Sources {
     pub fn follow(&mut self, tunnels: &[TunnelConfig]) -> io::Result<()> {
         let rules: Vec<Vec<Expression>> =
             tunnels.iter().flat_map(|tunnel| keep(tunnel.interface(), &tunnel.announce)).collect();
-        if rules == self.rules && (rules.is_empty() || nft::exists(TABLE)?) {
-            return Ok(());
+        if self.rules.as_ref() != Some(&rules) {
+            apply(&rules)?;
+            self.rules = Some(rules);
         }
-        apply(&rules)?;
-        self.rules = rules;
         Ok(())
     }
 
@@ -47,10 +47,10 @@ impl Sources {
     /// # Errors
     /// What the kernel says.
     pub fn repair(&self) -> io::Result<bool> {
-        if self.rules.is_empty() || nft::exists(TABLE)? {
-            return Ok(false);
+        match &self.rules {
+            Some(rules) if !rules.is_empty() && !nft::exists(TABLE)? => apply(rules).map(|()| true),
+            _ => Ok(false),
         }
-        apply(&self.rules).map(|()| true)
     }
 }
 

@@ -209,7 +209,9 @@ fn claims(asked: &Claims, tunnel: &NodeTunnel) -> Result<(), Refusal> {
             format!("it asks for the tunnel address {address}, which the node was not given"),
         ));
     }
-    let announced = |prefix: &ipnet::IpNet| tunnel.announce.iter().any(|given| given.contains(prefix));
+    // A request writes prefixes that lie side by side as one.
+    let given = ipnet::IpNet::aggregate(&tunnel.announce);
+    let announced = |prefix: &ipnet::IpNet| given.iter().any(|given| given.contains(prefix));
     if let Some(prefix) = prefixes.iter().find(|prefix| !announced(prefix)) {
         return Err(refuse(
             "WrongClaims",
