@@ -177,6 +177,72 @@ fn uninstalling_first_leaves_nothing_that_hangs() {
     });
 }
 
+#[test]
+fn a_node_in_two_networks_survives_an_outage_of_the_api_server_and_a_conflict_takes_nothing_away() {
+    story("operator_outage", |lab| {
+        let plane = ControlPlane::alone(lab, "api")?;
+        plane.install_chart(&["policies.overlaps=Off"])?;
+        make_nodes(&plane, 0..3)?;
+        let other = |more: &str| {
+            spoke(more)
+                .replace("hq-spokes", "other")
+                .replace("hubRef: hq", "address: 198.51.100.1")
+                .replace("10.200.", "10.201.")
+                .replace("addresses: 10.201.16.0/20", "addresses: 10.201.16.0/20, interface: dmvpn1")
+                .replace("{mode: None},", "{mode: None}, underlay: {port: 4755},")
+        };
+        plane.apply(&hub(""))?;
+        plane.apply(&spoke(""))?;
+        plane.apply(&other(""))?;
+        let operator = plane.operator("operator", 9478)?;
+        let told = |numbers: &[usize]| -> Result<Value> {
+            wait_for_nodes(&plane, numbers)?;
+            Ok(plane.get(&["dmvpnnode", "n-1"])?["spec"].clone())
+        };
+        let before = told(&[0, 1, 2])?;
+        let names: Vec<_> = [0, 1].map(|i| before["tunnels"][i]["name"].clone()).into();
+        assert_eq!(names, ["hq-spokes", "other"]);
+        assert_eq!(before["tunnels"][1]["addresses"][0], "10.201.16.2", "n-0 has the first");
+
+        // While the API server is away the operator gives its lead up; afterwards it goes on as it was.
+        plane.kill("kube-apiserver")?;
+        std::thread::sleep(Duration::from_secs(20));
+        plane.start_api()?;
+        make_nodes(&plane, 3..4)?;
+        assert_eq!(told(&[0, 1, 2, 3])?, before);
+        operator.wait_until_it_leads(&plane)?;
+
+        // Two that want one interface: who has it keeps it, and both say so.
+        plane.apply(&other("").replace("dmvpn1", "dmvpn0"))?;
+        for resource in ["hq-spokes", "other"] {
+            plane.wait_for("the conflict", PATIENCE, &["dmvpnspoke", resource], |spoke| {
+                let (conflict, reason, message) = condition(spoke, "Conflict");
+                let said = conflict == "True" && reason == "SameNode" && message.contains("dmvpn0");
+                if said { Ok(()) } else { Err(spoke["status"].to_string()) }
+            })?;
+        }
+        let (accepted, reason, _) = condition(&plane.get(&["dmvpnspoke", "other"])?, "Accepted");
+        assert_eq!((accepted.as_str(), reason.as_str()), ("False", "Conflicts"));
+        assert_eq!(condition(&plane.get(&["dmvpnspoke", "hq-spokes"])?, "Accepted").0, "True");
+        assert_eq!(told(&[0, 1, 2, 3])?, before);
+
+        // Gateways announce for all: one node of the four.
+        plane.kubectl(&["label", "node", "n-2", "gateway=yes"])?;
+        let gateways =
+            "announce: {mode: Gateways, gateways: {matchLabels: {gateway: 'yes'}}, podCIDRs: {from: Node}}";
+        plane.apply(&spoke("").replace("announce: {podCIDRs: {from: Node}}", gateways))?;
+        let announced = |node: &str| -> Result<Value> {
+            Ok(plane.get(&["dmvpnnode", node])?["spec"]["tunnels"][0]["announce"].clone())
+        };
+        until("the gateway", PATIENCE, || match announced("n-2").map_err(|e| e.to_string())? {
+            all if all == json!(["10.1.0.0/22"]) => Ok(()),
+            other => Err(other.to_string()),
+        })?;
+        assert_eq!(announced("n-1")?, Value::Null);
+        Ok(())
+    });
+}
+
 /// A request of the agent of `node`, made with the token of its pod; what the operator made of it.
 fn ask(plane: &ControlPlane, node: &str, name: &str, labels: Value, claims: &Claims) -> Result<Value> {
     let (request, _key) = Request::make(claims).map_err(|e| Error::other(e.0))?;
@@ -224,7 +290,7 @@ fn denied(csr: &Value, reason: &str) {
 fn an_agent_gets_the_certificate_of_its_own_node_and_no_other() {
     story("operator_certificates", |lab| {
         let plane = ControlPlane::alone(lab, "api")?;
-        plane.install_chart(&["secrets={roots}", "caSecrets={ca,foreign-ca}"])?;
+        plane.install_chart(&["secrets={roots}", "caSecrets={ca,foreign-ca,missing-ca}"])?;
         make_nodes(&plane, 0..2)?;
         for node in ["n-0", "n-1"] {
             plane.apply(
@@ -307,7 +373,25 @@ fn an_agent_gets_the_certificate_of_its_own_node_and_no_other() {
             let (issued, reason, message) = condition(spoke, "CertificatesIssued");
             let said = issued == "False" && reason == "CARefuses" && message.contains("branch.example.com");
             if said { Ok(()) } else { Err(spoke["status"].to_string()) }
-        })
+        })?;
+
+        // A CA that is not there is waited for.
+        plane.apply(&spoke("").replace(none, &security("missing-ca")))?;
+        std::thread::sleep(Duration::from_secs(2));
+        let late = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| ask(&plane, "n-1", "late", labels("n-1"), &good));
+            plane.wait_for("the condition", PATIENCE, &["dmvpnspoke", "hq-spokes"], |spoke| {
+                let (_, reason, message) = condition(spoke, "CertificatesIssued");
+                let said = reason == "CAUnusable" && message.contains("missing-ca");
+                if said { Ok(()) } else { Err(spoke["status"].to_string()) }
+            })?;
+            let mut ca = plane.get(&["secret", "ca", "-n", NAMESPACE])?;
+            ca["metadata"] = json!({"name": "missing-ca", "namespace": NAMESPACE});
+            plane.apply(&ca.to_string())?;
+            asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
+        assert!(late["status"]["certificate"].is_string(), "{late}");
+        Ok(())
     });
 }
 

@@ -8,6 +8,7 @@ use crate::sign::{self, Refusal, Verdict};
 use crate::status::Signing;
 use crate::watch::Stores;
 use crds::conditions::reasons;
+use futures::StreamExt as _;
 use identity::pki::{Authority, Request, Validity};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
@@ -20,20 +21,26 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 /// How long a CA that was read is used without reading its Secret again: a thousand nodes ask at once after an install.
-const CA_KEPT: Duration = Duration::from_secs(15);
+const CA_KEPT: Duration = Duration::from_secs(10);
+
+/// The longest until a request that waits for its CA is looked at again.
+const CA_AWAITED: Duration = Duration::from_secs(20);
+/// Requests handled at a time.
+const AT_ONCE: usize = 8;
 
 /// Signs until the task is dropped.
 pub async fn run(context: Arc<Context>, stores: Arc<Stores>) {
-    let mut signer = Signer {
+    let signer = Signer {
         agent: format!("system:serviceaccount:{}:{}", context.namespace, crds::kubernetes::AGENT_ACCOUNT),
         context,
-        authorities: BTreeMap::new(),
+        authorities: Mutex::default(),
     };
     stores.listed().await;
-    let mut retries = Retries::default();
+    let mut retries = Retries::within(CA_AWAITED);
     // Of what was handled, older states may still come along in the watch.
     let mut handled: BTreeSet<String> = BTreeSet::new();
     loop {
@@ -41,15 +48,21 @@ pub async fn run(context: Arc<Context>, stores: Arc<Stores>) {
         let uids: BTreeSet<String> = requests.values().filter_map(|csr| csr.uid()).collect();
         handled.retain(|uid| uids.contains(uid));
         retries.retain(|name| requests.contains_key(name));
-        for (name, csr) in requests {
-            let uid = csr.uid().unwrap_or_default();
-            if handled.contains(&uid) || !retries.is_due(&name) {
-                continue;
-            }
-            match signer.handle(&csr, &stores).await {
+        let due = requests.values().filter(|csr| {
+            retries.is_due(&csr.name_any()) && csr.uid().is_some_and(|uid| !handled.contains(&uid))
+        });
+        let due = due.map(async |csr| (csr, signer.handle(csr, &stores).await));
+        let mut settled = futures::stream::iter(due.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        let mut all = Vec::new();
+        while let Some(outcome) = settled.next().await {
+            all.push(outcome);
+        }
+        for (csr, outcome) in all {
+            let name = csr.name_any();
+            match outcome {
                 Ok(()) => {
                     retries.forget(&name);
-                    handled.insert(uid);
+                    handled.extend(csr.uid());
                 }
                 Err(error) => {
                     tracing::warn!(csr = name, "{error}");
@@ -57,7 +70,7 @@ pub async fn run(context: Arc<Context>, stores: Arc<Stores>) {
                 }
             }
         }
-        signer.authorities.retain(|_, (read, _)| read.elapsed() < CA_KEPT);
+        signer.authorities.lock().await.retain(|_, (read, _)| read.elapsed() < CA_KEPT);
         tokio::select! {
             () = stores.requests_changed.notified() => {}
             () = retries.next_due() => {}
@@ -74,14 +87,17 @@ enum Failed {
     Api(#[from] WriteError),
 }
 
+/// CAs by their Secrets: when they were read, and what is wrong with those that cannot be used.
+type Authorities = BTreeMap<String, (Instant, Result<Arc<Authority>, String>)>;
+
 struct Signer {
     context: Arc<Context>,
     agent: String,
-    authorities: BTreeMap<String, (Instant, Arc<Authority>)>,
+    authorities: Mutex<Authorities>,
 }
 
 impl Signer {
-    async fn handle(&mut self, csr: &CertificateSigningRequest, stores: &Stores) -> Result<(), Failed> {
+    async fn handle(&self, csr: &CertificateSigningRequest, stores: &Stores) -> Result<(), Failed> {
         let (node, tunnel) = sign::subject(csr);
         let tunnel = tunnel.unwrap_or_default().to_owned();
         let node = node.and_then(|node| stores.dmvpn_nodes.get(node));
@@ -113,7 +129,7 @@ impl Signer {
     }
 
     async fn sign(
-        &mut self,
+        &self,
         ca_secret: &str,
         request: &Request,
         validity: Validity,
@@ -122,43 +138,49 @@ impl Signer {
         Ok(sign::sign(&authority, request, validity))
     }
 
-    async fn authority(&mut self, name: &str) -> Result<Arc<Authority>, Failed> {
-        if let Some((_, authority)) = self.authorities.get(name).filter(|(read, _)| read.elapsed() < CA_KEPT)
-        {
-            return Ok(Arc::clone(authority));
+    async fn authority(&self, name: &str) -> Result<Arc<Authority>, Failed> {
+        // Held while the Secret is read: of many who ask at once, one reads it.
+        let mut authorities = self.authorities.lock().await;
+        if let Some((_, read)) = authorities.get(name).filter(|(at, _)| at.elapsed() < CA_KEPT) {
+            return read.clone().map_err(Failed::Authority);
         }
+        let read = match self.read_authority(name).await {
+            Ok(authority) => Ok(Arc::new(authority)),
+            Err(Failed::Authority(message)) => Err(message),
+            Err(error) => return Err(error),
+        };
+        authorities.insert(name.to_owned(), (Instant::now(), read.clone()));
+        read.map_err(Failed::Authority)
+    }
+
+    async fn read_authority(&self, name: &str) -> Result<Authority, Failed> {
         let namespace = &self.context.namespace;
+        let unusable = |what: String| Failed::Authority(format!("Secret {namespace}/{name}{what}"));
         let secrets: Api<Secret> = Api::namespaced(self.context.client.clone(), namespace);
         let mut secret = match patiently(secrets.get(name)).await {
             Ok(secret) => secret,
             Err(error) if error.is_gone() => {
-                return Err(Failed::Authority(format!(
-                    "Secret {namespace}/{name}, which caSecret names, is not there: make it with tls.crt and tls.key of \
-                     the cluster's CA (dmvpnctl pki makes them)"
-                )));
+                return Err(unusable(
+                    ", which caSecret names, is not there: make it with tls.crt and tls.key of the cluster's CA \
+                     (dmvpnctl pki makes them)"
+                        .to_owned(),
+                ));
             }
             Err(error) if error.is_forbidden() => {
-                return Err(Failed::Authority(format!(
-                    "the operator may not read Secret {namespace}/{name}, which caSecret names: add it to the chart's \
-                     value caSecrets"
-                )));
+                return Err(unusable(
+                    ", which caSecret names, may not be read by the operator: add it to the chart's value caSecrets"
+                        .to_owned(),
+                ));
             }
             Err(error) => return Err(error.into()),
         };
         let mut data = secret.data.take().unwrap_or_default();
         let mut entry = |key: &str| {
             let value = data.remove(key).map(|ByteString(value)| Zeroizing::new(value));
-            value.ok_or_else(|| {
-                Failed::Authority(format!(
-                    "Secret {namespace}/{name}, which caSecret names, has no entry {key}"
-                ))
-            })
+            value.ok_or_else(|| unusable(format!(", which caSecret names, has no entry {key}")))
         };
-        let authority = Authority::from_pem(&entry("tls.crt")?, &entry("tls.key")?)
-            .map_err(|e| Failed::Authority(format!("Secret {namespace}/{name}: {}", e.0)))?;
-        let authority = Arc::new(authority);
-        self.authorities.insert(name.to_owned(), (Instant::now(), Arc::clone(&authority)));
-        Ok(authority)
+        Authority::from_pem(&entry("tls.crt")?, &entry("tls.key")?)
+            .map_err(|e| unusable(format!(": {}", e.0)))
     }
 
     async fn issue(&self, csr: &CertificateSigningRequest, chain: String) -> Result<(), Failed> {

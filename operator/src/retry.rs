@@ -6,16 +6,28 @@ use std::time::{Duration, Instant};
 
 /// The first delay.
 const FIRST: Duration = Duration::from_millis(500);
-/// The longest.
+/// The longest, unless said otherwise.
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// What failed, and when it is tried again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Retries {
     failed: BTreeMap<String, (u32, Instant)>,
+    longest: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self::within(LONGEST)
+    }
 }
 
 impl Retries {
+    /// With no delay longer than this.
+    pub const fn within(longest: Duration) -> Self {
+        Self { failed: BTreeMap::new(), longest }
+    }
+
     /// May it be tried now?
     pub fn is_due(&self, object: &str) -> bool {
         self.failed.get(object).is_none_or(|(_, due)| *due <= Instant::now())
@@ -24,7 +36,7 @@ impl Retries {
     /// It failed.
     pub fn failed(&mut self, object: &str) {
         let attempts = self.failed.get(object).map_or(0, |(attempts, _)| *attempts);
-        let due = Instant::now() + jittered(delay(attempts));
+        let due = Instant::now() + jittered(delay(attempts, self.longest));
         self.failed.insert(object.to_owned(), (attempts.saturating_add(1), due));
     }
 
@@ -47,8 +59,8 @@ impl Retries {
     }
 }
 
-fn delay(attempts: u32) -> Duration {
-    FIRST.saturating_mul(2_u32.saturating_pow(attempts)).min(LONGEST)
+fn delay(attempts: u32, longest: Duration) -> Duration {
+    FIRST.saturating_mul(2_u32.saturating_pow(attempts)).min(longest)
 }
 
 /// Between half and the whole of it.
@@ -62,8 +74,8 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_two_minutes() {
-        assert_eq!([delay(0), delay(1), delay(2)].map(|d| d.as_millis()), [500, 1000, 2000]);
-        assert_eq!(delay(40), LONGEST);
+        assert_eq!([0, 1, 2].map(|attempts| delay(attempts, LONGEST).as_millis()), [500, 1000, 2000]);
+        assert_eq!(delay(40, LONGEST), Duration::from_secs(120));
     }
 
     #[test]
