@@ -133,9 +133,14 @@ async fn start(arguments: Arguments) -> Result<(), Error> {
     let client = Client::try_from(config)?;
     match command {
         Some(Command::Uninstall { agents, cleanup, patience }) => {
-            uninstall::run(client.clone(), &namespace, &format!("{identity}-uninstall")).await?;
+            let identity = format!("{identity}-uninstall");
+            let quiet = uninstall::run(client.clone(), &namespace, &identity).await?;
             if let (Some(agents), Some(cleanup)) = (agents, cleanup) {
-                cleanup::run(&client, &namespace, &Nodes { agents, cleanup, patience }).await?;
+                let nodes = Nodes { agents, cleanup, patience };
+                tokio::select! {
+                    cleaned = cleanup::run(&client, &namespace, &nodes) => cleaned?,
+                    () = quiet.keep() => {}
+                }
             }
             return Ok(());
         }

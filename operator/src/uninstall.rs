@@ -19,7 +19,7 @@ const ATTEMPTS: u32 = 10;
 ///
 /// # Errors
 /// With what could not be removed, and why.
-pub async fn run(client: Client, namespace: &str, identity: &str) -> Result<(), apply::WriteError> {
+pub async fn run(client: Client, namespace: &str, identity: &str) -> Result<Quiet, apply::WriteError> {
     let mut election = Election::new(client.clone(), namespace, identity);
     attempt(async || Ok(election.seize(QUIET).await?)).await?;
     tokio::time::sleep(election.notice()).await;
@@ -40,7 +40,22 @@ pub async fn run(client: Client, namespace: &str, identity: &str) -> Result<(), 
     })
     .await?;
     tracing::info!("finalizers and DmvpnNodes are removed");
-    Ok(())
+    Ok(Quiet(election))
+}
+
+/// The operator that still runs stands by, for a minute from the last time it was told.
+pub struct Quiet(Election);
+
+impl Quiet {
+    /// Keeps it quiet until this is dropped.
+    pub async fn keep(mut self) {
+        loop {
+            tokio::time::sleep(QUIET / 3).await;
+            if let Err(error) = self.0.seize(QUIET).await {
+                tracing::warn!(%error, "the Lease could not be held");
+            }
+        }
+    }
 }
 
 async fn release(kind: ResourceKind, api: &Api<DynamicObject>) -> Result<(), apply::WriteError> {
