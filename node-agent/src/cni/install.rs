@@ -18,6 +18,8 @@ use tokio::time::{Instant, timeout};
 const QUIET: Duration = Duration::from_millis(200);
 /// The folder is looked at so often in any case.
 const LOOK: Duration = Duration::from_secs(30);
+/// After a failure it is tried again so soon.
+const RETRY: Duration = Duration::from_secs(5);
 /// A list that is rewritten more often than this many times ...
 const FIGHT: u32 = 5;
 /// ... within so long is somebody's who does not want us in it: then it is left for as long again.
@@ -74,8 +76,11 @@ impl Install {
     /// Follows what others do, for as long as the agent lives.
     pub async fn keep(self) -> io::Result<()> {
         let (changes, mut changed) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |_| {
-            let _ = changes.try_send(());
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading is told as well, and we read.
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                let _ = changes.try_send(());
+            }
         })
         .map_err(io::Error::other)?;
         let mut watched = false;
@@ -89,7 +94,7 @@ impl Install {
             let install = self.clone();
             let done =
                 tokio::task::spawn_blocking(move || install.bring()).await.map_err(io::Error::other)?;
-            let rewritten = matches!(done, Ok((State::Chained(_), true)));
+            let (rewritten, failed) = (matches!(done, Ok((State::Chained(_), true))), done.is_err());
             let now = tell(done);
             if told.as_ref() != Some(&now) {
                 if now.1 {
@@ -107,7 +112,11 @@ impl Install {
                 );
                 tokio::time::sleep(TRUCE).await;
             }
-            if timeout(LOOK, changed.recv()).await.is_ok() {
+            // What we tried is told as well: a full disk must not keep us busy.
+            if failed {
+                tokio::time::sleep(RETRY).await;
+                let _ = changed.try_recv();
+            } else if timeout(LOOK, changed.recv()).await.is_ok() {
                 while matches!(timeout(QUIET, changed.recv()).await, Ok(Some(()))) {}
             }
         }
