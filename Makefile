@@ -90,6 +90,10 @@ flood: setup ## 10,000 spoofed handshakes a second for 30 s against the release 
 	@scripts/build.sh release
 	DMVPN_BIN_DIR=$(CURDIR)/target/release DMVPN_FLOOD_RATE=10000 DMVPN_FLOOD_SECONDS=30 $(CARGO) test --workspace --test flood
 
+scale: setup ## 2,000 spokes at one hub of the release build: memory for each, and how soon all are back after its kill -9 (needs root)
+	@scripts/build.sh release
+	DMVPN_BIN_DIR=$(CURDIR)/target/release DMVPN_SCALE_SPOKES=2000 $(CARGO) test --workspace --test scale -- --nocapture
+
 bench: setup ## against peers in one run; prints ratios, writes docs/benchmarks.md; PEERS=... picks
 	@command -v wg >/dev/null || apt-get install -qq -y --no-install-recommends wireguard-tools
 	@scripts/build.sh release
@@ -114,4 +118,4 @@ generate: ## write generated files again (CRDs, field reference, gRPC code); CI 
 setup:
 	@scripts/setup.sh
 
-.PHONY: help demo check test note root-tests e2e e2e-clear e2e-encrypted e2e-matrix interop kubernetes-setup demo-kubernetes e2e-kubernetes flood bench schedules fuzz coverage deny generate setup
+.PHONY: help demo check test note root-tests e2e e2e-clear e2e-encrypted e2e-matrix interop kubernetes-setup demo-kubernetes e2e-kubernetes flood scale bench schedules fuzz coverage deny generate setup

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod attack;
 pub mod capture;
+pub mod crowd;
 pub mod decode;
 pub mod error;
 pub mod interop;
