@@ -32,7 +32,7 @@ impl Patience {
     /// How long to wait for an answer after sending for the `sent`th time; `None`: no longer.
     ///
     /// //= rfc7296#2.4
-    /// //# Retransmission times MUST increase exponentially to avoid flooding the network
+    /// //# ... retransmission times MUST increase exponentially to avoid flooding the network
     pub(crate) fn wait(self, sent: u8) -> Option<Duration> {
         let most = match self {
             Self::First => 4,
@@ -173,7 +173,8 @@ impl Channel {
             timers.set(Timer::Retransmit(self.local), cx.now + wait);
         }
         //= rfc7296#2.2
-        //# the message ID ... is incremented for each new request
+        //# The Message ID is a 32-bit quantity, which is zero for the IKE_SA_INIT messages ... and incremented for each
+        //# subsequent exchange.
         self.next_id = id.wrapping_add(1);
         self.request = Some(Request { id, exchange, task, datagrams, sent: 1, patience });
     }
@@ -182,7 +183,7 @@ impl Channel {
     pub(crate) fn ask_again(&mut self, cx: &mut Cx<'_>, timers: &mut Timers, to: Address) -> bool {
         let Some(request) = &mut self.request else { return true };
         //= rfc7296#2.1
-        //# The retransmission ... MUST be bitwise identical to the original message.
+        //# A retransmission from the initiator MUST be bitwise identical to the original request.
         request.sent = request.sent.saturating_add(1);
         let Some(wait) = request.patience.wait(request.sent) else { return false };
         timers.set(Timer::Retransmit(self.local), cx.now + wait);
@@ -221,8 +222,8 @@ impl Channel {
         datagram: &[u8],
     ) -> Incoming {
         //= rfc7296#3.1
-        //# The I bit ... MUST be set in messages sent by the original initiator of the IKE SA and MUST be cleared in
-        //# messages sent by the original responder.
+        //# This bit MUST be set in messages sent by the original initiator of the IKE SA and MUST be cleared in messages
+        //# sent by the original responder.
         let spis = (header.initiator_spi, header.responder_spi);
         if header.initiator == self.initiator || spis != self.spis() {
             cx.out.counters.drop(Drop::Reflected);
@@ -415,8 +416,8 @@ mod tests {
     }
 
     //= rfc7296#2.4
-    //# Retransmission times MUST increase exponentially to avoid flooding the network and making an existing congestion
-    //# situation worse.
+    //# To be a good network citizen, retransmission times MUST increase exponentially to avoid flooding the network and
+    //# making an existing congestion situation worse.
     #[test]
     fn retransmission_times_grow_exponentially() {
         let waits: Vec<_> = (1..).map_while(|sent| Patience::Established.wait(sent)).collect();

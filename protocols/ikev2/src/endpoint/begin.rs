@@ -95,11 +95,7 @@ impl Endpoint {
     fn may_begin(&mut self, now: Instant, from: Address, message: &Message) -> bool {
         let limits = self.settings.config.limits;
         let half_open = self.by_stranger.len();
-        let from_there = |(stranger, _): &&(Address, u64)| stranger.remote.ip() == from.remote.ip();
-        // Whoever really is at one address must not take all there is for all addresses.
-        let greedy = half_open >= limits.cookie_from
-            && self.by_stranger.keys().filter(from_there).count() >= (limits.half_open / 4).max(1);
-        if half_open >= limits.half_open || self.sessions.len() >= limits.sessions || greedy {
+        if half_open >= limits.half_open || self.sessions.len() >= limits.sessions {
             self.out.counters.drop(Drop::Full);
             return false;
         }
@@ -112,6 +108,13 @@ impl Endpoint {
                 self.out.counters.cookies += 1;
                 self.out.counters.drop(Drop::Cookie);
                 self.answer_in_clear(now, from, &message.header, Notify::new(NotifyType::COOKIE, cookie));
+                return false;
+            }
+            // Whoever really is at one address must not take all there is for all addresses. Forgers, who don't get
+            // cookies, are not worth the count.
+            let from_there = |(stranger, _): &&(Address, u64)| stranger.remote.ip() == from.remote.ip();
+            if self.by_stranger.keys().filter(from_there).count() >= (limits.half_open / 4).max(1) {
+                self.out.counters.drop(Drop::Full);
                 return false;
             }
         }

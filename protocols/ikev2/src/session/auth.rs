@@ -307,7 +307,7 @@ impl ExpectAuth {
     /// The initiator has not got our answer to IKE_SA_INIT.
     pub(crate) fn answer_again(&self, base: &Base, cx: &mut Cx<'_>, request: &[u8]) {
         //= rfc7296#2.1
-        //# ... the responder ... retransmits the response if it receives a retransmission of the request
+        //# The responder MUST never retransmit a response unless it receives a retransmission of the request.
         if request == self.init_request {
             cx.out.counters.answered_again += 1;
             cx.transmit(base.address, self.init_reply.clone());
@@ -483,7 +483,8 @@ fn whom(base: &Base, cx: &Cx<'_>) -> String {
 fn first_contact(cx: &Cx<'_>, whom: &str) -> Option<Payload> {
     //= rfc7296#2.4
     //# The INITIAL_CONTACT notification asserts that this IKE SA is the only IKE SA currently active between the
-    //# authenticated identities. ... it MUST be sent ... in the first IKE_AUTH request or response
+    //# authenticated identities. ... The INITIAL_CONTACT notification, if sent, MUST be in the first IKE_AUTH request or
+    //# response, not as a separate exchange afterwards
     (cx.generation.is_none() && !cx.met.contains(whom)).then(|| notify(NotifyType::INITIAL_CONTACT))
 }
 

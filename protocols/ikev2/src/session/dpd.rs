@@ -15,7 +15,8 @@ pub(crate) fn due(session: &mut Established, base: &mut Base, cx: &mut Cx<'_>) {
     if silent >= delay {
         //= rfc7296#2.4
         //# If no cryptographically protected messages have been received on an IKE SA or any of its Child SAs recently,
-        //# a liveness check needs to be made using an INFORMATIONAL exchange with an empty message
+        //# the system needs to perform a liveness check in order to prevent sending messages to a dead peer.
+        // By an INFORMATIONAL exchange with nothing in it (§1.4).
         session.queue(Job::Liveness);
         base.timers.set(Timer::Liveness, cx.now + delay);
     } else {

@@ -118,9 +118,9 @@ impl Established {
     ///
     /// ```text
     /// //= rfc7296#2.23
-    /// There are cases where a NAT box decides to remove mappings that are still alive ... a node not behind a NAT
-    /// SHOULD send all packets (including retransmission packets) to the IP address and port from the last valid
-    /// authenticated packet from the other end (i.e., dynamically update the address).
+    /// There are cases where a NAT box decides to remove mappings that are still alive ... hosts ... that are not behind a
+    /// NAT, SHOULD send all packets (including retransmission packets) to the IP address and port from the last valid
+    /// authenticated packet from the other end
     /// ```
     ///
     /// Child SAs are replaced at once: those that are there are bound to the old path, and one SA must not be sent by
@@ -146,7 +146,8 @@ impl Established {
                 cx.drop(Drop::Illegal);
                 self.answer(base, cx, local, exchange, &[notify(NotifyType::INVALID_SYNTAX)]);
                 //= rfc7296#2.21.3
-                //# the error is considered fatal: the IKE SA is deleted
+                //# ... then this error notification is considered fatal in both peers, meaning that the IKE SA is deleted
+                //# without needing an explicit Delete payload.
                 return base.over(cx, Failure::Protocol(illegal.to_string()));
             }
             Ok(()) => match exchange {
@@ -191,7 +192,9 @@ impl Established {
     ) -> Vec<Payload> {
         if message.notify(NotifyType::AUTHENTICATION_FAILED).is_some() {
             //= rfc7296#2.21.2
-            //# ... an INFORMATIONAL exchange with AUTHENTICATION_FAILED: the IKE SA is gone
+            //# If the error occurs on the initiator, the notification MAY be returned in a separate INFORMATIONAL exchange,
+            //# usually with no other payloads.
+            // The IKE SA is gone then.
             base.over(cx, Failure::Refused);
         }
         self.answer_deletes(base, cx, local, message)
@@ -239,8 +242,8 @@ impl Established {
             return base.over(cx, Failure::Notify(error.to_string()));
         }
         //= rfc7296#2.25
-        //# If a peer receives a TEMPORARY_FAILURE error notification, it MUST NOT immediately retry the operation; it
-        //# MUST wait so that the sender may complete whatever operation caused the temporary condition.
+        //# When a peer receives a TEMPORARY_FAILURE notification, it MUST NOT immediately retry the operation; it MUST
+        //# wait so that the sender may complete whatever operation caused the temporary condition.
         let wait = Duration::from_millis(cx.rng.random_range(300..2000));
         match job {
             Job::RekeyChild(inbound) => base.timers.set(Timer::RekeyChild(inbound), cx.now + wait),
@@ -334,7 +337,7 @@ impl Established {
     ///
     /// ```text
     /// //= rfc7296#2.4
-    /// a node MUST NOT conclude that the other endpoint has failed based on any routing information (e.g., ICMP
+    /// an endpoint MUST NOT conclude that the other endpoint has failed based on any routing information (e.g., ICMP
     /// messages) or IKE messages that arrive without cryptographic protection
     /// ```
     fn unprotected(&mut self, base: &mut Base, cx: &mut Cx<'_>, kind: NotifyType) {

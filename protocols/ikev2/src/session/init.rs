@@ -77,8 +77,9 @@ impl ExpectInit {
         let spis = (self.spi, 0);
         let mut payloads = Vec::with_capacity(9);
         //= rfc7296#2.6
-        //# the initiator MUST ... retry the IKE_SA_INIT request, and include the received Cookie notification as the
-        //# first payload, and all other payloads unchanged
+        //# If the IKE_SA_INIT response includes the COOKIE notification, the initiator MUST then retry the IKE_SA_INIT
+        //# request, and include the COOKIE notification containing the received data as the first payload, and all other
+        //# payloads unchanged.
         payloads.extend(self.cookie.clone().map(|c| Payload::Notify(Notify::new(NotifyType::COOKIE, c))));
         payloads.push(Payload::SecurityAssociation(cx.settings.propose_ike(None)));
         payloads.push(public_value(&self.pair));

@@ -74,7 +74,7 @@ impl Established {
         let theirs = self.children.iter().find(|c| c.inbound == old).and_then(|c| c.theirs);
         let rank = |spi: u32| self.children.iter().find(|c| c.inbound == spi).map(|c| c.rank.as_slice());
         //= rfc7296#2.8.1
-        //# If redundant SAs are created though such a collision, the SA created with the lowest of the four nonces used
+        //# If redundant SAs are created through such a collision, the SA created with the lowest of the four nonces used
         //# in the two exchanges SHOULD be closed by the endpoint that created it.
         // One that is gone already was replaced in its turn, so it was not the one to be closed.
         let lost = theirs.is_some_and(|theirs| rank(theirs).is_none_or(|theirs| rank(ours) < Some(theirs)));
@@ -107,8 +107,8 @@ impl Established {
         let Some(lane) = self.replaceable(old) else { return };
         if error == NotifyType::CHILD_SA_NOT_FOUND {
             //= rfc7296#2.25
-            //# If a peer receives a CHILD_SA_NOT_FOUND notification ... it SHOULD silently delete the Child SA and send
-            //# a request to create a new Child SA from scratch.
+            //# A peer that receives a CHILD_SA_NOT_FOUND notification SHOULD silently delete the Child SA (if it still
+            //# exists) and send a request to create a new Child SA from scratch (if the Child SA does not yet exist).
             self.drain(base, cx, old);
             self.queue(Job::CreateChild(lane));
         } else {

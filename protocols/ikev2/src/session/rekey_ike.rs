@@ -88,7 +88,8 @@ impl Established {
         let lost = theirs.and_then(|t| self.channel_of(t)).is_some_and(|theirs| rank < theirs.rank);
         if lost {
             //= rfc7296#2.8.2
-            //# ... the new IKE SA containing the lowest nonce SHOULD be deleted by the node that created it
+            //# The new IKE SA containing the lowest nonce SHOULD be deleted by the node that created it, and the other
+            //# surviving new IKE SA MUST inherit all the Child SAs.
             self.queue(Job::DeleteChannel(local));
             return;
         }
@@ -97,8 +98,7 @@ impl Established {
             base.timers.set(Timer::Forget(theirs), cx.now + FORGET);
         }
         self.use_channel(base, cx, local);
-        //= rfc7296#2.8.2
-        //# ... the node that initiated the surviving rekeyed IKE SA deletes the old one
+        // RFC 7296 §2.8: who began the replacement that survives deletes what it has replaced.
         self.queue(Job::DeleteChannel(old));
     }
 
@@ -132,9 +132,10 @@ impl Established {
         let Some(channel) = self.channel_of(local) else {
             return vec![notify(NotifyType::TEMPORARY_FAILURE)];
         };
+        //= rfc7296#2.25.1
+        //# If a peer receives a request to rekey the IKE SA, and it is currently creating, rekeying, or closing a Child SA of
+        //# that IKE SA, it SHOULD reply with TEMPORARY_FAILURE.
         //= rfc7296#2.25.2
-        //# If a peer receives a request to rekey an IKE SA, and it currently has outstanding requests for creating,
-        //# rekeying, or closing a Child SA of that IKE SA, it SHOULD reply with TEMPORARY_FAILURE.
         //# If a peer receives a request to rekey an IKE SA that it is currently trying to close, it SHOULD reply with
         //# TEMPORARY_FAILURE.
         let busy = channel.request.as_ref().is_some_and(|r| {

@@ -19,8 +19,7 @@ pub(crate) fn narrow(proposed: &[TrafficSelector], seen: IpAddr, nat: bool) -> O
         candidates.max_by_key(|r| r.ports.1.saturating_sub(r.ports.0)).map(|r| r.ports)
     };
     let ports = widest(&mut ranges().filter(|r| r.covers_gre(seen))).or_else(|| {
-        //= rfc7296#2.23.1
-        //# If the NAT is detected ... store the original traffic selector IP address and substitute it
+        // RFC 7296 §2.23.1: in transport mode through a NAT the addresses of the selectors are replaced by those seen here.
         // The address within is one from the other side of the NAT, and no more than one.
         let substituted = |r: &&AddressRange| r.single_address().is_some_and(|a| r.covers_gre(a));
         nat.then(|| widest(&mut ranges().filter(substituted))).flatten()
