@@ -96,13 +96,11 @@ struct Spoke {
 impl Spoke {
     fn new(n: u16, pki: &Pki, roots: &str, (address, hub): (Ipv4Addr, Ipv4Addr)) -> Result<Self> {
         let own = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 200, 32, 1)) + u32::from(n));
-        let claims = Claims {
-            name: format!("crowd-{n}"),
-            tunnel_addresses: vec![own.into()],
-            prefixes: vec![],
-        };
+        let claims =
+            Claims { name: format!("crowd-{n}"), tunnel_addresses: vec![own.into()], prefixes: vec![] };
         let made = pki.node(&claims)?;
-        let credentials = Certificates::new(made.chain.as_bytes(), made.key.as_bytes(), roots.as_bytes(), b"");
+        let credentials =
+            Certificates::new(made.chain.as_bytes(), made.key.as_bytes(), roots.as_bytes(), b"");
         let credentials = Credentials(Arc::new(credentials.map_err(Error::other)?));
         let ike = ikev2::Config {
             local: vec![address.into()],
