@@ -3,7 +3,7 @@
 use lab::crowd::Crowd;
 use lab::network::hub;
 use lab::wait;
-use lab::{End, Error, Proof, Uplink, heavy_story, story};
+use lab::{End, Error, Lab, Proof, Result, Uplink, heavy_story, story};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -23,47 +23,50 @@ fn size() -> u16 {
 
 #[test]
 fn spokes_are_back_ten_seconds_after_the_hub_was_killed_and_cost_it_little() {
-    let size = size();
-    // Alone on the machine only where it measures.
-    let tell = if size < MANY { story } else { heavy_story };
-    tell("scale", |lab| {
-        let quiet = json!({"security": {"exportKeys": false}});
-        let hub1 = hub(1).proven_by(Proof::Certificates).without_bgp().tuned(|m| m.with(quiet)).start(lab)?;
-        hub1.agent.ask().wait_ready()?;
-        let (node, _) = lab.internet().attach("crowd", &["198.51.100.50"], &Uplink::default())?;
-        let address = |text: &str| text.parse().map_err(Error::other);
-        let (at, to) = (address("198.51.100.50")?, address(&hub1.underlay)?);
-        let pki = lab.pki()?;
-        // What the first costs is not what each costs.
-        let before = hub1.agent.memory();
-        let begun = Instant::now();
-        let crowd = Crowd::start(&node, &pki, at, to, size)?;
-        let registered = |most: Duration| {
-            wait::until("every spoke to be registered", most, || {
-                let there = hub1.agent.ask().tunnel()?.registrations;
-                if there == u32::from(size) && crowd.up() == usize::from(size) {
-                    return Ok(());
-                }
-                Err(Error::other(format!("{there} of {size}; {} think so", crowd.up())))
-            })
-        };
-        registered(Duration::from_secs(120))?;
-        println!("{size} spokes were there after {:.1?}", begun.elapsed());
-        // Until it has settled: retransmissions, probes, checkpoints.
-        std::thread::sleep(Duration::from_secs(5));
-        let each = hub1.agent.memory().saturating_sub(before) / u64::from(size);
-        println!("{each} octets of memory for each");
+    match size() {
+        // Alone on the machine only where it measures.
+        few if few < MANY => story("scale", |lab| come_and_come_back(lab, few)),
+        many => heavy_story("scale", |lab| come_and_come_back(lab, many)),
+    }
+}
 
-        let killed = Instant::now();
-        hub1.agent.kill_datapath()?;
-        hub1.agent.end(End::Kill)?;
-        hub1.agent.launch()?;
-        registered(Duration::from_secs(60))?;
-        let took = killed.elapsed();
-        println!("all were back {took:.1?} after the hub was killed");
-        assert!(took <= MOST_TIME, "{took:?}");
-        // A few peers don't pay for what a process needs in any case.
-        assert!(size < MANY || each <= MOST_MEMORY, "{each} octets for each peer");
-        Ok(())
-    });
+fn come_and_come_back(lab: &Lab, size: u16) -> Result {
+    let quiet = json!({"security": {"exportKeys": false}});
+    let hub1 = hub(1).proven_by(Proof::Certificates).without_bgp().tuned(|m| m.with(quiet)).start(lab)?;
+    hub1.agent.ask().wait_ready()?;
+    let (node, _) = lab.internet().attach("crowd", &["198.51.100.50"], &Uplink::default())?;
+    let address = |text: &str| text.parse().map_err(Error::other);
+    let (at, to) = (address("198.51.100.50")?, address(&hub1.underlay)?);
+    let pki = lab.pki()?;
+    // What the first costs is not what each costs.
+    let before = hub1.agent.memory();
+    let begun = Instant::now();
+    let crowd = Crowd::start(&node, &pki, at, to, size)?;
+    let registered = |most: Duration| {
+        wait::until("every spoke to be registered", most, || {
+            let there = hub1.agent.ask().tunnel()?.registrations;
+            if there == u32::from(size) && crowd.up() == usize::from(size) {
+                return Ok(());
+            }
+            Err(Error::other(format!("{there} of {size}; {} think so", crowd.up())))
+        })
+    };
+    registered(Duration::from_secs(120))?;
+    println!("{size} spokes were there after {:.1?}", begun.elapsed());
+    // Until it has settled: retransmissions, probes, checkpoints.
+    std::thread::sleep(Duration::from_secs(5));
+    let each = hub1.agent.memory().saturating_sub(before) / u64::from(size);
+    println!("{each} octets of memory for each");
+
+    let killed = Instant::now();
+    hub1.agent.kill_datapath()?;
+    hub1.agent.end(End::Kill)?;
+    hub1.agent.launch()?;
+    registered(Duration::from_secs(60))?;
+    let took = killed.elapsed();
+    println!("all were back {took:.1?} after the hub was killed");
+    assert!(took <= MOST_TIME, "{took:?}");
+    // A few peers don't pay for what a process needs in any case.
+    assert!(size < MANY || each <= MOST_MEMORY, "{each} octets for each peer");
+    Ok(())
 }
