@@ -26,6 +26,9 @@ use zeroize::Zeroizing;
 
 /// How long a CA that was read is used without reading its Secret again: a thousand nodes ask at once after an install.
 const CA_KEPT: Duration = Duration::from_secs(10);
+/// Seconds within which a change of a `DmvpnNode` has come to us, whom it has reached by then. A request that seems wrong
+/// is looked at again for so long: a denial can't be taken back.
+const NEWS_ARRIVE: u64 = 5;
 
 /// The longest until a request that waits for its CA is looked at again.
 const CA_AWAITED: Duration = Duration::from_secs(20);
@@ -85,6 +88,9 @@ enum Failed {
     Authority(String),
     #[error("the API server: {0}")]
     Api(#[from] WriteError),
+    /// The agent may have read the node's `DmvpnNode` before it came back to us.
+    #[error("{0}; looking again, as the DmvpnNode may just have changed")]
+    Early(String),
 }
 
 /// CAs by their Secrets: when they were read, and what is wrong with those that cannot be used.
@@ -104,6 +110,9 @@ impl Signer {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         match sign::judge(csr, &self.agent, node.as_deref(), now) {
             Verdict::Nothing => Ok(()),
+            Verdict::Refuse(refusal) if refusal.may_be_early() && is_new(csr, now) => {
+                Err(Failed::Early(refusal.message))
+            }
             Verdict::Refuse(refusal) => self.refuse(csr, refusal).await,
             Verdict::Sign { ca_secret, request, validity } => {
                 match self.sign(&ca_secret, &request, validity).await {
@@ -216,6 +225,12 @@ impl Signer {
         events::publish(&self.context, &about, events::Kind::Warning, reason, message).await;
         Ok(())
     }
+}
+
+/// Is the request so young that its node's `DmvpnNode` may be newer than the one we know?
+fn is_new(csr: &CertificateSigningRequest, now: u64) -> bool {
+    let made = csr.metadata.creation_timestamp.as_ref().map(|made| made.0.as_second());
+    made.and_then(|made| u64::try_from(made).ok()).is_some_and(|made| now < made.saturating_add(NEWS_ARRIVE))
 }
 
 fn condition(type_: &str, reason: &str, message: &str) -> CertificateSigningRequestCondition {

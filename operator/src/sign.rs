@@ -20,6 +20,11 @@ const MIN_LIFETIME: u64 = 600;
 const BACKDATED: u64 = 300;
 const DAY: u64 = 24 * 3600;
 
+/// Reasons that depend on what the node's `DmvpnNode` says.
+const NO_SUCH_TUNNEL: &str = "NoSuchTunnel";
+const NOT_ISSUED_HERE: &str = "NotIssuedHere";
+const WRONG_CLAIMS: &str = "WrongClaims";
+
 /// Usages that a node's certificate has.
 const USAGES: [&str; 6] =
     ["digital signature", "client auth", "server auth", "ipsec end system", "ipsec tunnel", "ipsec user"];
@@ -50,6 +55,14 @@ pub struct Refusal {
     pub reason: &'static str,
     /// What is wrong, and what to do.
     pub message: String,
+}
+
+impl Refusal {
+    /// Could the request be good by a `DmvpnNode` that is newer than the one it was held against?
+    #[must_use]
+    pub fn may_be_early(&self) -> bool {
+        matches!(self.reason, NO_SUCH_TUNNEL | NOT_ISSUED_HERE | WRONG_CLAIMS)
+    }
 }
 
 fn refuse(reason: &'static str, message: impl Into<String>) -> Refusal {
@@ -148,7 +161,7 @@ fn tunnel<'a>(
     tunnels
         .iter()
         .find(|tunnel| tunnel.name == for_tunnel)
-        .ok_or_else(|| refuse("NoSuchTunnel", format!("DmvpnNode {for_node} has no tunnel {for_tunnel}")))
+        .ok_or_else(|| refuse(NO_SUCH_TUNNEL, format!("DmvpnNode {for_node} has no tunnel {for_tunnel}")))
 }
 
 fn ca_secret(tunnel: &NodeTunnel) -> Result<String, Refusal> {
@@ -159,9 +172,9 @@ fn ca_secret(tunnel: &NodeTunnel) -> Result<String, Refusal> {
         Some(certificates) if certificates.issued_by == IssuedBy::Operator => certificates
             .ca_secret
             .clone()
-            .ok_or_else(|| refuse("NotIssuedHere", format!("tunnel {} names no caSecret", tunnel.name))),
+            .ok_or_else(|| refuse(NOT_ISSUED_HERE, format!("tunnel {} names no caSecret", tunnel.name))),
         _ => Err(refuse(
-            "NotIssuedHere",
+            NOT_ISSUED_HERE,
             format!(
                 "certificates of tunnel {} don't come from the operator (spec.security.authentication)",
                 tunnel.name
@@ -199,13 +212,13 @@ fn claims(asked: &Claims, tunnel: &NodeTunnel) -> Result<(), Refusal> {
     let Claims { name, tunnel_addresses, prefixes } = asked;
     if !name.eq_ignore_ascii_case(&tunnel.identity) {
         return Err(refuse(
-            "WrongClaims",
+            WRONG_CLAIMS,
             format!("it asks for the name {name}, and the node is {}", tunnel.identity),
         ));
     }
     if let Some(address) = tunnel_addresses.iter().find(|address| !tunnel.addresses.contains(address)) {
         return Err(refuse(
-            "WrongClaims",
+            WRONG_CLAIMS,
             format!("it asks for the tunnel address {address}, which the node was not given"),
         ));
     }
@@ -214,7 +227,7 @@ fn claims(asked: &Claims, tunnel: &NodeTunnel) -> Result<(), Refusal> {
     let announced = |prefix: &ipnet::IpNet| given.iter().any(|given| given.contains(prefix));
     if let Some(prefix) = prefixes.iter().find(|prefix| !announced(prefix)) {
         return Err(refuse(
-            "WrongClaims",
+            WRONG_CLAIMS,
             format!("it asks for the prefix {prefix}, which the node is not to announce"),
         ));
     }

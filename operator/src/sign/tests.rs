@@ -205,3 +205,19 @@ fn what_is_settled_or_anothers_is_left_alone() {
     let status = json!({"certificate": "YQ=="});
     assert!(nothing(&|csr| csr.status = serde_json::from_value(status.clone()).unwrap()));
 }
+
+#[test]
+fn a_request_ahead_of_its_dmvpn_node_is_not_denied_for_good_at_once() {
+    let early = |change: &dyn Fn(&mut CertificateSigningRequest), node: Option<&DmvpnNode>| {
+        let mut csr = csr(&claimed());
+        change(&mut csr);
+        match judge(&csr, AGENT, node, NOW) {
+            Verdict::Refuse(refusal) => refusal.may_be_early(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(early(&|_| (), None), "its DmvpnNode may be on the way");
+    assert!(early(&|_| (), Some(&dmvpn_node("Secret"))));
+    let stranger = |csr: &mut CertificateSigningRequest| csr.spec.username = Some("eve".into());
+    assert!(!early(&stranger, Some(&dmvpn_node("Operator"))), "no news makes that good");
+}
