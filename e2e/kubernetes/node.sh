@@ -5,7 +5,7 @@
 # ROOT     the node's folder: containerd.toml, kubelet.yaml, kubeconfig, upper/ (what the node wrote)
 # NAME     the Node's name and the host name            ADDRESS  its address within the cluster
 # BIN      kubelet, containerd, runc, kube-proxy        IMAGES   archives to import
-# PROXY    iptables, nftables or none: how kube-proxy works
+# PROXY    iptables, nftables or none: how kube-proxy works     CLUSTER  the prefix of all pods
 set -euo pipefail
 mount --make-rprivate /
 mount --make-rshared /
@@ -45,7 +45,7 @@ done
 kubelet --config "$ROOT/kubelet.yaml" --kubeconfig "$ROOT/kubelet.kubeconfig" --hostname-override "$NAME" \
     --node-ip "$ADDRESS" >> /var/log/kubelet.log 2>&1 &
 [ "$PROXY" = none ] || kube-proxy --proxy-mode "$PROXY" --kubeconfig "$ROOT/proxy.kubeconfig" --hostname-override "$NAME" \
-    --conntrack-max-per-core 0 --conntrack-tcp-timeout-established 0 --conntrack-tcp-timeout-close-wait 0 \
+    --cluster-cidr "$CLUSTER" --conntrack-max-per-core 0 --conntrack-tcp-timeout-established 0 --conntrack-tcp-timeout-close-wait 0 \
     --metrics-bind-address 127.0.0.1:10249 >> /var/log/kube-proxy.log 2>&1 &
 # Process 1 reaps what others leave, until it is killed and the whole node with it.
 touch "$ROOT/booted"

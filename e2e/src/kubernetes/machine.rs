@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::netns::{self, Namespace};
 use crate::topology::{Lab, Node};
 use crate::wait::{self, PATIENCE};
+use ipnet::Ipv4Net;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ struct Inner {
     folder: PathBuf,
     address: String,
     pods: String,
+    cluster: String,
     proxy: Proxy,
     images: PathBuf,
     process: Mutex<Option<Running>>,
@@ -87,7 +89,11 @@ impl Machine {
             }
         });
         let images = images.to_owned();
-        let inner = Inner { node, folder, address, pods, proxy, images, process: Mutex::default() };
+        // 10.2.1.0/24 of 10.2.0.0/16. kube-proxy masquerades what comes to a Service from elsewhere, such as from a node
+        // whose way to Services is, before they are translated, the overlay's.
+        let network: Ipv4Net = pods.parse().map_err(Error::other)?;
+        let cluster = Ipv4Net::new(network.addr(), 16).map_err(Error::other)?.trunc().to_string();
+        let inner = Inner { node, folder, address, pods, cluster, proxy, images, process: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -115,6 +121,7 @@ impl Machine {
             .env("BIN", binaries())
             .env("IMAGES", &self.inner.images)
             .env("PROXY", proxy)
+            .env("CLUSTER", &self.inner.cluster)
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err);
