@@ -39,10 +39,10 @@ pub async fn run(run_dir: &Path, state_dir: &Path, folders: Option<&cni::Folders
     note(&mut left, "exported keys", gone(fs::remove_dir_all(run_dir.join("keys"))));
     note(&mut left, "notes of the CNI plugin", gone(fs::remove_dir_all(run_dir.join(rpc::cni::MISSED))));
     note(&mut left, "networks of pods", gone(fs::remove_file(run_dir.join("cni-pod-networks"))));
-    note(&mut left, "run directory", gone_or_mounted(fs::remove_dir(run_dir)));
+    note(&mut left, "run directory", gone_or_empty(run_dir, fs::remove_dir(run_dir)));
     // While something is left, the state directory says what.
     if left.is_empty() {
-        note(&mut left, "state directory", gone_or_mounted(fs::remove_dir_all(state_dir)));
+        note(&mut left, "state directory", gone_or_empty(state_dir, fs::remove_dir_all(state_dir)));
     }
     left
 }
@@ -99,9 +99,24 @@ fn gone(outcome: io::Result<()>) -> io::Result<()> {
 }
 
 /// A folder that is mounted into our container can be emptied and not removed.
-fn gone_or_mounted(outcome: io::Result<()>) -> io::Result<()> {
+fn gone_or_empty(folder: &Path, outcome: io::Result<()>) -> io::Result<()> {
+    let empty = || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     match gone(outcome) {
-        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => Ok(()),
+        Err(_) if empty() => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mounted_folder_that_is_empty_counts_as_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let busy = || Err(io::ErrorKind::ResourceBusy.into());
+        assert!(gone_or_empty(folder.path(), busy()).is_ok());
+        fs::write(folder.path().join("left"), "").unwrap();
+        assert!(gone_or_empty(folder.path(), busy()).is_err());
     }
 }
