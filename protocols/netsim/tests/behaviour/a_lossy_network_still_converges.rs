@@ -15,7 +15,8 @@ fn a_lossy_network_still_converges() {
             let a = net.spoke("a", &[hub]);
             let b = net.spoke("b", &[hub]);
             let up = |net: &Net| [a, b].into_iter().all(|id| is_registered(net, id));
-            assert!(net.run_until(secs(120), up), "{phase:?}, seed {seed}: they register");
+            // Every other attempt fails, and they become rare: of seven in two minutes, all do once in a hundred times.
+            assert!(net.run_until(secs(400), up), "{phase:?}, seed {seed}: they register");
             let flow = net.flow(a, b, 50);
             // The path is so bad that it may well be left again.
             let direct = |net: &Net| net.is_direct(flow);
