@@ -92,7 +92,7 @@ flood: setup ## 10,000 spoofed handshakes a second for 30 s against the release 
 
 scale: setup ## 2,000 spokes at one hub of the release build: memory for each, and how soon all are back after its kill -9 (needs root)
 	@scripts/build.sh release
-	DMVPN_BIN_DIR=$(CURDIR)/target/release DMVPN_SCALE_SPOKES=2000 $(CARGO) test --workspace --test scale -- --nocapture
+	DMVPN_BIN_DIR=$(CURDIR)/target/release DMVPN_SCALE_SPOKES=2000 $(CARGO) test --workspace --test many_spokes -- --nocapture
 
 bench: setup ## against peers in one run; prints ratios, writes docs/benchmarks.md; PEERS=... picks
 	@command -v wg >/dev/null || apt-get install -qq -y --no-install-recommends wireguard-tools

@@ -20,7 +20,7 @@ for f in e2e/tests/*.rs; do
         kubernetes/kubernetes_*) targets+=(--test "$name");;
         interop/*|kubernetes/*) ;;
         */interop_*|*/kubernetes_*) ;;
-        */scale) ;; # measures: make scale
+        */many_spokes) ;; # measures: make scale
         lab/*) targets+=(--test "$name");;
         */the_lab|*/*encrypt*|*/certificates|*/fail_closed|*/flood) ;;
         overlay/*|clear/*) targets+=(--test "$name");;
