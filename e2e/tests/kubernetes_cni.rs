@@ -5,8 +5,11 @@ mod cni;
 
 use cni::{FAR, NETWORK, Rig};
 use lab::traffic::Ping;
-use lab::{End, Error, Node, Result, story, wait};
+use lab::{End, Error, Node, Result, agent, story, wait};
 use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 #[test]
@@ -127,7 +130,7 @@ fn pods_start_and_end_while_the_agent_is_away_and_it_learns_of_them() {
         rig.agent.wait_log("the pod started while the agent was away", Duration::from_secs(10))?;
         assert!(!rig.agent.log().contains("pod=\"goes\""), "one that is gone is not spoken of");
         let notes = rig.agent.run_directory().join(rpc::cni::MISSED);
-        assert_eq!(std::fs::read_dir(notes).into_iter().flatten().count(), 0);
+        assert_eq!(fs::read_dir(notes).into_iter().flatten().count(), 0);
         Ok(())
     });
 }
@@ -195,6 +198,71 @@ fn gc_forgets_what_is_not_valid_and_nothing_else() {
         assert_eq!(rig.call("GC", None, &input)?, (true, Value::Null));
         let rules = rig.rules();
         assert!(rules.contains("10.244.1.7") && !rules.contains("10.244.1.8"), "{rules}");
+        Ok(())
+    });
+}
+
+/// A file system that is soon full.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(path: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&path).map_err(Error::io("make a mount point"))?;
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&path).status();
+        match mounted {
+            Ok(status) if status.success() => Ok(Self(path)),
+            other => Err(Error::other(format!("mount tmpfs: {other:?}"))),
+        }
+    }
+
+    fn fill(&self) {
+        let _ = fs::write(self.0.join("ballast"), vec![0; 128 << 10]);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_list_alone_until_there_is_room_and_uninstalling_restores_it() {
+    story("kubernetes_cni_disk", |lab| {
+        let disk = Disk::mount(lab.directory().join("etc"))?;
+        let (list, binaries) = (disk.0.join("10-pods.conflist"), lab.directory().join("opt"));
+        let text = "{\n  \"name\": \"pods\",\n  \"x\": 1.50,\n  \"plugins\": [\n    {\"type\": \"bridge\"}\n  ]\n}\n";
+        fs::write(&list, text).map_err(Error::io("write a list"))?;
+        disk.fill();
+        let folders = [disk.0.display().to_string(), binaries.display().to_string()];
+        let rig = Rig::with(lab, &["--cni-conf-dir", &folders[0], "--cni-bin-dir", &folders[1]])?;
+        rig.agent.wait_log("can't be installed", Duration::from_secs(20))?;
+        let read = || fs::read_to_string(&list).unwrap_or_default();
+        assert_eq!(read(), text);
+        assert_eq!(fs::read_dir(&disk.0).into_iter().flatten().count(), 2, "the list and the ballast");
+
+        let chained = || {
+            wait::until("the list to be changed", wait::PATIENCE, || {
+                if read().contains("dmvpn-cni") { Ok(()) } else { Err(read()) }
+            })
+        };
+        fs::remove_file(disk.0.join("ballast")).map_err(Error::io("make room"))?;
+        chained()?;
+        // As a primary plugin does that is upgraded.
+        fs::write(&list, text).map_err(Error::io("write a list"))?;
+        chained()?;
+
+        rig.agent.end(End::Orderly)?;
+        assert!(read().contains("dmvpn-cni"), "an agent that ends for a moment leaves the plugin");
+        let (run, state) = (rig.agent.run_directory(), rig.agent.state_directory());
+        let program = agent::binary("dmvpn-agent")?;
+        let words = [("--run-dir", run), ("--state-dir", state)]
+            .map(|(a, b)| [a.to_owned(), b.display().to_string()]);
+        let words: Vec<&str> = words.iter().flatten().map(String::as_str).collect();
+        rig.node.run(&program.display().to_string(), &[&["uninstall"], &words[..]].concat())?;
+        assert_eq!(read(), text);
+        assert_eq!(fs::read_dir(&binaries).into_iter().flatten().count(), 0);
         Ok(())
     });
 }
