@@ -80,7 +80,7 @@ pub struct Shared {
     pub node: String,
     /// Events, as they happen.
     pub live: broadcast::Sender<Event>,
-    /// Told when a configuration was applied; one listens.
+    /// Told when a configuration was applied.
     pub changed: Notify,
     /// How it goes with the API server, where there is one.
     pub reach: kubernetes::Reach,
@@ -243,7 +243,7 @@ impl Agent {
         }
         let Some(tunnels) = tunnels else {
             self.shared.lock().problems = problems;
-            self.shared.changed.notify_one();
+            self.shared.changed.notify_waiters();
             return;
         };
         let mut errors = self.protect(&protected).await;
@@ -273,7 +273,7 @@ impl Agent {
             state.problems = problems;
             state.generation = generation;
         }
-        self.shared.changed.notify_one();
+        self.shared.changed.notify_waiters();
     }
 
     async fn apply_tunnel(&self, config: TunnelConfig) -> Result<(), String> {

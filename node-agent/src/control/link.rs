@@ -12,15 +12,23 @@ use std::time::Duration;
 /// How long after a refusal everything is told again.
 const REFUSED_RETRY: Duration = Duration::from_secs(5);
 
+/// After a connection to a datapath that somebody else starts failed.
+const EXTERNAL_RETRY: Duration = Duration::from_millis(100);
+
 impl Control {
     pub(super) fn on_connected(&mut self, connection: Result<Connection, datapath::Error>) {
         let connection = match connection {
             Ok(connection) => connection,
             Err(error) => {
-                self.tell_lost();
+                // One that answers, and does not want us, has what it had.
+                let refused = matches!(error, datapath::Error::Version { .. } | datapath::Error::Refused(_));
+                if !refused {
+                    self.tell_lost();
+                }
                 self.fail(format!("no datapath: {error}"));
-                // Who starts none has waited already.
-                let pause = if self.parts.process.binary.is_some() { RETRY } else { Duration::ZERO };
+                // Who starts none has waited already for one that answers.
+                let external = self.parts.process.binary.is_none();
+                let pause = if external && !refused { EXTERNAL_RETRY } else { RETRY };
                 self.datapath = connect(&self.parts.process, self.config.interface(), pause);
                 return;
             }

@@ -64,9 +64,12 @@ impl Writer {
         let mut pause = RETRY.0;
         let mut not_before = Instant::ZERO;
         loop {
+            // What is applied from here on is not missed.
+            let mut applied = std::pin::pin!(shared.changed.notified());
+            applied.as_mut().enable();
             let Some(wanted) = self.wanted().await else {
                 tokio::select! {
-                    () = shared.changed.notified() => {}
+                    () = applied => {}
                     changed = self.object.changed() => if changed.is_err() { return },
                 }
                 continue;
@@ -89,7 +92,7 @@ impl Writer {
                         live = live.resubscribe();
                     }
                 },
-                () = shared.changed.notified() => {}
+                () = applied => {}
                 changed = self.object.changed() => if changed.is_err() { return },
             }
         }
