@@ -1,0 +1,74 @@
+//! What happens to clusters, and what it costs pods that talk: agents and datapaths that are killed, and API servers that are
+//! away.
+
+use lab::kubernetes::overlay::NAMESPACE;
+use lab::kubernetes::{Chapters, Stage, lost_at_most};
+use lab::narration::ensure;
+use lab::traffic::Flow;
+use lab::{Capture, Result, heavy_story};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Packets a second.
+const RATE: u32 = 1000;
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn crashes_and_absences_cost_pods_little_or_nothing() {
+    heavy_story("kubernetes_changes", |lab| {
+        let stage = Stage::new(lab, 3)?;
+        stage.wait_direct()?;
+        let mut chapters = Chapters::default();
+        chapters.tell("a_killed_agent_costs_nothing", || agent_killed(&stage));
+        chapters.tell("a_killed_datapath_costs_two_seconds_and_nothing_in_clear", || datapath_killed(&stage));
+        chapters.tell("without_operator_and_api_server_everything_goes_on", || control_gone(&stage));
+        chapters.end()
+    });
+}
+
+fn agent_killed(stage: &Stage) -> Result {
+    let flows = stage.flows(RATE)?;
+    let [_, b] = stage.machines()?;
+    b.run("pkill", &["-KILL", "-x", "dmvpn-agent"])?;
+    b.ask()?.wait_ready()?;
+    sleep(2 * SECOND);
+    lost_at_most(&flows.map(Flow::stop), 0)
+}
+
+fn datapath_killed(stage: &Stage) -> Result {
+    let wire = Capture::start(stage.b.router(), &["wan"])?;
+    let flows = stage.flows(RATE)?;
+    let [_, b] = stage.machines()?;
+    b.run("pkill", &["-KILL", "-x", "dmvpn-datapath"])?;
+    sleep(6 * SECOND);
+    let reports = flows.map(Flow::stop);
+    let clear = wire.count(|p| p.ip.is_clear());
+    ensure(clear == 0, &format!("{clear} overlay packets were in clear"))?;
+    lost_at_most(&reports, 2 * u64::from(RATE))?;
+    stage.wait_direct()
+}
+
+fn control_gone(stage: &Stage) -> Result {
+    stage.a.kubectl(&["scale", "-n", NAMESPACE, "deployment/dmvpn-operator", "--replicas=0"])?;
+    stage.a.kill("kube-apiserver")?;
+    let flows = stage.flows(RATE)?;
+    // An agent that starts while the API server is away goes on by what it remembers.
+    let [a, _] = stage.machines()?;
+    a.run("pkill", &["-KILL", "-x", "dmvpn-agent"])?;
+    a.ask()?.wait_ready()?;
+    a.ask()?.wait_hubs(2)?;
+    sleep(5 * SECOND);
+    let outcome = lost_at_most(&flows.map(Flow::stop), 0);
+    stage.a.start_api()?;
+    stage.a.kubectl(&["scale", "-n", NAMESPACE, "deployment/dmvpn-operator", "--replicas=1"])?;
+    stage.a.kubectl(&[
+        "rollout",
+        "status",
+        "-n",
+        NAMESPACE,
+        "deployment/dmvpn-operator",
+        "--timeout=120s",
+    ])?;
+    stage.wait_joined()?;
+    outcome
+}
