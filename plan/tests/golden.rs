@@ -45,7 +45,8 @@ fn every_manifest_on_a_page_of_the_documentation_is_valid() {
     for page in pages.filter(|path| path.extension().is_some_and(|e| e == "md")) {
         let text = std::fs::read_to_string(&page).unwrap();
         let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
-        for block in blocks.filter(|block| block.starts_with("apiVersion")) {
+        // Of ours: what Kubernetes alone reads, its API server judges.
+        for block in blocks.filter(|block| block.starts_with("apiVersion: kube-dmvpn.io/")) {
             if let Err(errors) = read_text(&page.display().to_string(), block) {
                 panic!("{errors}\n{block}");
             }
