@@ -29,7 +29,8 @@ fn a_pre_shared_key_encrypts_and_proves_no_name() {
         assert!(wire.count(|p| p.ip.esp().is_some()) > 0);
         let tunnel = overlay.a.ask().tunnel()?;
         assert!(tunnel.encrypted && tunnel.identity_unverified, "{tunnel:?}");
-        assert!(tunnel.protection.starts_with("aes128gcm16, "), "{}", tunnel.protection);
+        let by_esp = tunnel.protection.starts_with(&format!("{}, ", lab::security::esp()));
+        assert!(by_esp, "{}", tunnel.protection);
         assert!(overlay.hub.ask().peers()?.iter().all(|peer| !peer.identity_verified));
         let table = overlay.a.ctl(&["sa"])?;
         assert!(table.contains("aes256gcm16-prfsha384-x25519") && table.contains("hub (?)"), "{table}");
