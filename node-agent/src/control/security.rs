@@ -134,7 +134,7 @@ impl Control {
         }
         // What is decided already comes before the question.
         self.drain();
-        self.expected_sas = Some(sas_of(&self.sessions()).map(|(_, sa)| sa).collect());
+        self.expected_sas = Some(sas_of(&self.sessions()).collect());
         self.executor.push(Step::Datapath(Request::GetSas));
     }
 
@@ -149,10 +149,15 @@ impl Control {
         self.sas = sas.into_iter().map(|sa| ((sa.outbound, sa.spi), sa)).collect();
     }
 
+    /// Begins those sessions anew of whose SAs not one is there to receive by. What a session lacks besides may be on its
+    /// way: while keys are replaced, an SA is known before the datapath has it, and after it has been taken out again.
     fn replace_lacking(&mut self, lacking: &BTreeSet<(bool, u32)>) {
-        let sessions = self.sessions();
+        let is_lost = |session: &&SessionView| {
+            let mut children = session.children.iter();
+            !session.children.is_empty() && children.all(|child| lacking.contains(&(false, child.inbound)))
+        };
         let paths: BTreeSet<Path> =
-            sas_of(&sessions).filter(|(_, sa)| lacking.contains(sa)).map(|(path, _)| path).collect();
+            self.sessions().iter().filter(is_lost).map(|session| session.path).collect();
         let Some(engine) = &mut self.engine else { return };
         for path in paths {
             tracing::info!(interface = self.config.interface(), %path, "the datapath lacks this session's SAs: it begins anew");
@@ -184,11 +189,10 @@ impl Control {
     }
 }
 
-/// The SAs that sessions are about, each with its path: do we send by it, and its SPI.
-fn sas_of(sessions: &[SessionView]) -> impl Iterator<Item = (Path, (bool, u32))> + '_ {
-    let children =
-        sessions.iter().flat_map(|session| session.children.iter().map(|child| (session.path, child)));
-    children.flat_map(|(path, child)| [(path, (false, child.inbound)), (path, (true, child.outbound))])
+/// The SAs that sessions are about: do we send by it, and its SPI.
+fn sas_of(sessions: &[SessionView]) -> impl Iterator<Item = (bool, u32)> + '_ {
+    let children = sessions.iter().flat_map(|session| &session.children);
+    children.flat_map(|child| [(false, child.inbound), (true, child.outbound)])
 }
 
 /// What is said of exported keys, each start and each change.
