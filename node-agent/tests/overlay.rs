@@ -78,7 +78,7 @@ fn a_broken_manifest_changes_nothing_and_is_told() {
     story("broken-manifest", |lab| {
         let overlay = Overlay::build(lab)?;
         overlay.a.write_manifest("more.yaml", "kind: DmvpnSpoke\nspec: {")?;
-        overlay.a.wait_log("manifest not applied", Duration::from_secs(5))?;
+        overlay.a.wait_log("not applied", Duration::from_secs(5))?;
         let status = overlay.a.ask().status()?;
         let errors = status.configuration.map(|c| c.errors).unwrap_or_default();
         assert!(errors.iter().any(|e| e.contains("more.yaml")), "{errors:?}");
