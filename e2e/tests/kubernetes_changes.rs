@@ -1,7 +1,7 @@
-//! What happens to clusters, and what it costs pods that talk: agents and datapaths that are killed, and API servers that are
-//! away.
+//! What happens to clusters, and what it costs pods that talk: upgrades, agents and datapaths that are killed, and API
+//! servers that are away.
 
-use lab::kubernetes::overlay::NAMESPACE;
+use lab::kubernetes::overlay::{CHART, NAMESPACE, RELEASE, standard_values};
 use lab::kubernetes::{Chapters, Stage, lost_at_most};
 use lab::narration::ensure;
 use lab::traffic::Flow;
@@ -14,16 +14,35 @@ const RATE: u32 = 1000;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn crashes_and_absences_cost_pods_little_or_nothing() {
+fn upgrades_crashes_and_absences_cost_pods_little_or_nothing() {
     heavy_story("kubernetes_changes", |lab| {
         let stage = Stage::new(lab, 3)?;
         stage.wait_direct()?;
         let mut chapters = Chapters::default();
+        chapters.tell("helm_upgrades_the_agents_and_rolls_back_without_loss", || upgrade(&stage));
         chapters.tell("a_killed_agent_costs_nothing", || agent_killed(&stage));
         chapters.tell("a_killed_datapath_costs_two_seconds_and_nothing_in_clear", || datapath_killed(&stage));
         chapters.tell("without_operator_and_api_server_everything_goes_on", || control_gone(&stage));
         chapters.end()
     });
+}
+
+/// A new revision of the agents' pods on every node of a cluster, and the one before it again.
+fn upgrade(stage: &Stage) -> Result {
+    let flows = stage.flows(RATE)?;
+    let standard = standard_values();
+    let mut arguments = vec!["upgrade", RELEASE, CHART, "-n", NAMESPACE, "--wait", "--timeout", "180s"];
+    for value in &standard {
+        arguments.extend(["--set", value.as_str()]);
+    }
+    arguments.extend(["--set", "agent.podAnnotations.revision=second"]);
+    stage.a.helm(&arguments)?;
+    stage.a.kubectl(&["rollout", "status", "-n", NAMESPACE, "daemonset/dmvpn-agent", "--timeout=120s"])?;
+    stage.a.helm(&["rollback", RELEASE, "1", "-n", NAMESPACE, "--wait", "--timeout", "180s"])?;
+    stage.a.kubectl(&["rollout", "status", "-n", NAMESPACE, "daemonset/dmvpn-agent", "--timeout=120s"])?;
+    sleep(2 * SECOND);
+    lost_at_most(&flows.map(Flow::stop), 0)?;
+    stage.wait_direct()
 }
 
 fn agent_killed(stage: &Stage) -> Result {
