@@ -72,6 +72,8 @@ e2e-matrix: setup ## the stories of the overlay with each cipher, by certificate
 		DMVPN_SECURITY=$$security DMVPN_ESP=$$esp DMVPN_BIN_DIR=$(CURDIR)/target/debug scripts/stories.sh overlay || exit 1; \
 	done; done
 
+# What every foreign router offers.
+interop: export DMVPN_ESP := $(or $(ESP),aes128gcm16)
 interop: setup ## stories against Linux mGRE + FRR routers in user-mode guests (need root); ONLY=name picks one
 	@e2e/interop/rig.sh build
 	@scripts/build.sh debug
