@@ -1,17 +1,14 @@
 //! `dmvpn-agent`: the command line of the node agent.
 #![forbid(unsafe_code)]
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use dmvpn_agent::agent::{self, Options};
 use dmvpn_agent::source::Source;
 use dmvpn_agent::{cni, uninstall};
-use std::io::IsTerminal as _;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
+use telemetry::{Endpoint, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Runs the DMVPN tunnels of this node.
 #[derive(Debug, Parser)]
@@ -55,7 +52,7 @@ struct Arguments {
 
     /// Where Prometheus metrics, /healthz and /readyz are served; "off" for nowhere
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9477")]
-    metrics: Metrics,
+    metrics: Endpoint,
 
     /// How the log is written; what is logged: RUST_LOG
     #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
@@ -87,26 +84,6 @@ enum Command {
     },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Metrics(Option<SocketAddr>);
-
-impl FromStr for Metrics {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self(None)),
-            text => text.parse().map(|a| Self(Some(a))).map_err(|_| "write ADDRESS:PORT, or off".to_owned()),
-        }
-    }
-}
-
 /// The Kubernetes client logs each attempt; what matters of that we say once.
 const DEFAULT_FILTER: &str = "info,kube_client=off,kube_runtime=off";
 
@@ -116,7 +93,7 @@ const EXTERNAL: &str = "external";
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    init_log(arguments.log_format);
+    telemetry::init(arguments.log_format, DEFAULT_FILTER);
     let folders = arguments.cni_conf_dir.clone().zip(arguments.cni_bin_dir.clone());
     let cni = folders.map(|(configuration, binaries)| cni::Folders { configuration, binaries });
     match arguments.command {
@@ -189,18 +166,6 @@ async fn stop_signal() {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
-    }
-}
-
-fn init_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
     }
 }
 

@@ -16,39 +16,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use telemetry::Answer;
+use tokio::net::TcpListener;
 
-/// The longest request head that is read.
-const MAX_HEAD: usize = 8 << 10;
-/// A client has so long for its request, and so long to take the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for the port before the next try.
 const PORT_RETRY: Duration = Duration::from_millis(200);
-/// Clients served at a time.
-const MAX_CLIENTS: usize = 32;
 
 /// Serves metrics until the task is aborted.
 pub async fn serve(address: SocketAddr, shared: Arc<Shared>) -> io::Result<()> {
     let listener = listen(address).await?;
-    let clients = Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
-    loop {
-        let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return Ok(()) };
-        let (stream, _) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, usually; it passes.
-                tracing::warn!(%error, "cannot accept a metrics client");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+    telemetry::serve(listener, move |path| {
         let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(PATIENCE, answer(stream, &shared)).await;
-            drop(permit);
-        });
-    }
+        async move { answer(&path, &shared).await }
+    })
+    .await;
+    Ok(())
 }
 
 /// In an upgrade, the agent before this one may hold the port a moment longer.
@@ -70,34 +52,25 @@ async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-async fn answer(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
-    let Some(target) = read_target(&mut stream).await? else {
-        return respond(&mut stream, "400 Bad Request", "text/plain", "only GET is understood\n").await;
-    };
-    match target.as_str() {
-        "/metrics" => {
-            let body = render(&snapshots(shared).await, &shared.reach);
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            respond(&mut stream, "200 OK", kind, &body).await
-        }
-        "/healthz" => respond(&mut stream, "200 OK", "text/plain", "ok\n").await,
+async fn answer(path: &str, shared: &Shared) -> Answer {
+    match path {
+        "/metrics" => Answer::metrics(render(&snapshots(shared).await, &shared.reach)),
+        "/healthz" => Answer::good("ok\n"),
         "/readyz" => {
             let snapshots = snapshots(shared).await;
             let waiting: Vec<&str> =
                 snapshots.iter().filter(|s| !s.up).map(|s| s.config.interface()).collect();
             if snapshots.is_empty() && shared.is_idle_on_purpose() {
-                respond(&mut stream, "200 OK", "text/plain", "no tunnel for this node\n").await
+                Answer::good("no tunnel for this node\n")
             } else if snapshots.is_empty() {
-                respond(&mut stream, "503 Service Unavailable", "text/plain", "no tunnel is configured\n")
-                    .await
+                Answer::unavailable("no tunnel is configured\n")
             } else if waiting.is_empty() {
-                respond(&mut stream, "200 OK", "text/plain", "ok\n").await
+                Answer::good("ok\n")
             } else {
-                let body = format!("not up: {}\n", waiting.join(" "));
-                respond(&mut stream, "503 Service Unavailable", "text/plain", &body).await
+                Answer::unavailable(format!("not up: {}\n", waiting.join(" ")))
             }
         }
-        _ => respond(&mut stream, "404 Not Found", "text/plain", "try /metrics, /healthz, /readyz\n").await,
+        _ => Answer::unknown(),
     }
 }
 
@@ -107,32 +80,6 @@ async fn snapshots(shared: &Shared) -> Vec<Snapshot> {
         snapshots.extend(tunnel.snapshot().await);
     }
     snapshots
-}
-
-/// Reads a request's head and returns what it asks for; `None`: not a GET.
-async fn read_target(stream: &mut TcpStream) -> io::Result<Option<String>> {
-    let mut head = Vec::with_capacity(512);
-    while !head.windows(4).any(|w| w == b"\r\n\r\n") {
-        if head.len() >= MAX_HEAD || stream.read_buf(&mut head).await? == 0 {
-            return Ok(None);
-        }
-    }
-    let text = String::from_utf8_lossy(&head);
-    let mut words = text.split_ascii_whitespace();
-    Ok(match (words.next(), words.next()) {
-        (Some("GET"), Some(target)) => Some(target.split('?').next().unwrap_or_default().to_owned()),
-        _ => None,
-    })
-}
-
-async fn respond(stream: &mut TcpStream, status: &str, kind: &str, body: &str) -> io::Result<()> {
-    let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

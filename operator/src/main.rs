@@ -1,19 +1,16 @@
 //! `dmvpn-operator`: the command line of the operator.
 #![forbid(unsafe_code)]
 
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand};
 use dmvpn_operator::cleanup::{self, Nodes};
 use dmvpn_operator::context::Context;
 use dmvpn_operator::{apply, check, metrics, run, uninstall};
 use kube::{Client, Config};
-use std::io::IsTerminal as _;
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+use telemetry::{Endpoint, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// The longest that a request to the API server may wait for octets; watches are quiet for longer, and have bookmarks.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -31,7 +28,7 @@ struct Arguments {
 
     /// Where Prometheus metrics, /healthz and /readyz are served; "off" for nowhere
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9478")]
-    metrics: Metrics,
+    metrics: Endpoint,
 
     /// Act only while holding the Lease, so that several replicas can run
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true, default_missing_value = "true", num_args = 0..=1)]
@@ -68,26 +65,6 @@ enum Command {
     },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Metrics(Option<SocketAddr>);
-
-impl FromStr for Metrics {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self(None)),
-            text => text.parse().map(|a| Self(Some(a))).map_err(|_| "write ADDRESS:PORT, or off".to_owned()),
-        }
-    }
-}
-
 /// `60s`, or `60`.
 fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.strip_suffix('s').unwrap_or(text);
@@ -112,7 +89,7 @@ enum Error {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    init_log(arguments.log_format);
+    telemetry::init(arguments.log_format, "info");
     match start(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -123,7 +100,7 @@ async fn main() -> ExitCode {
 }
 
 async fn start(arguments: Arguments) -> Result<(), Error> {
-    let Arguments { command, namespace, metrics: Metrics(metrics), leader_elect, identity, log_format: _ } =
+    let Arguments { command, namespace, metrics: Endpoint(metrics), leader_elect, identity, log_format: _ } =
         arguments;
     let namespace = namespace.or_else(|| variable("POD_NAMESPACE"));
     let namespace = namespace.unwrap_or_else(|| crds::kubernetes::NAMESPACE.to_owned());
@@ -173,18 +150,6 @@ async fn stop_signal() {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
-    }
-}
-
-fn init_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
     }
 }
 

@@ -13,15 +13,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use telemetry::Answer;
+use tokio::net::TcpListener;
 
-/// The longest request head that is read.
-const MAX_HEAD: usize = 8 << 10;
-/// A client has so long for its request and the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Clients served at a time.
-const MAX_CLIENTS: usize = 32;
 /// A loop that did not go round for so long is stuck.
 const STUCK: Duration = Duration::from_secs(900);
 /// Seconds of a reconcile.
@@ -164,74 +158,19 @@ pub async fn serve(address: SocketAddr, measured: Arc<impl Measured>) -> io::Res
     let listener = TcpListener::bind(address)
         .await
         .map_err(|e| io::Error::new(e.kind(), format!("cannot serve metrics on {address}: {e}")))?;
-    let clients = Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
-    loop {
-        let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return Ok(()) };
-        let (stream, _) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, usually; it passes.
-                tracing::warn!(%error, "cannot accept a metrics client");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let measured = Arc::clone(&measured);
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(PATIENCE, answer(stream, measured.metrics())).await;
-            drop(permit);
-        });
-    }
+    telemetry::serve(listener, move |path| std::future::ready(answer(&path, measured.metrics()))).await;
+    Ok(())
 }
 
-async fn answer(mut stream: TcpStream, metrics: &Metrics) -> io::Result<()> {
-    let plain = "text/plain";
-    let Some(target) = read_target(&mut stream).await? else {
-        return respond(&mut stream, "400 Bad Request", plain, "only GET is understood\n").await;
-    };
-    match target.as_str() {
-        "/metrics" => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            respond(&mut stream, "200 OK", kind, &metrics.text()).await
-        }
+fn answer(path: &str, metrics: &Metrics) -> Answer {
+    match path {
+        "/metrics" => Answer::metrics(metrics.text()),
         "/healthz" if !metrics.is_alive() => {
-            let body = format!("nothing was reconciled for {} s\n", STUCK.as_secs());
-            respond(&mut stream, "503 Service Unavailable", plain, &body).await
+            Answer::unavailable(format!("nothing was reconciled for {} s\n", STUCK.as_secs()))
         }
-        "/healthz" => respond(&mut stream, "200 OK", plain, "ok\n").await,
-        "/readyz" if metrics.ready.load(Ordering::Relaxed) => {
-            respond(&mut stream, "200 OK", plain, "ok\n").await
-        }
-        "/readyz" => {
-            let body = "waiting for the API server: not everything has been listed yet\n";
-            respond(&mut stream, "503 Service Unavailable", plain, body).await
-        }
-        _ => respond(&mut stream, "404 Not Found", plain, "try /metrics, /healthz, /readyz\n").await,
+        "/healthz" => Answer::good("ok\n"),
+        "/readyz" if metrics.ready.load(Ordering::Relaxed) => Answer::good("ok\n"),
+        "/readyz" => Answer::unavailable("waiting for the API server: not everything has been listed yet\n"),
+        _ => Answer::unknown(),
     }
-}
-
-/// Reads a request's head and returns what it asks for; `None`: not a GET.
-async fn read_target(stream: &mut TcpStream) -> io::Result<Option<String>> {
-    let mut head = Vec::with_capacity(512);
-    while !head.windows(4).any(|w| w == b"\r\n\r\n") {
-        if head.len() >= MAX_HEAD || stream.read_buf(&mut head).await? == 0 {
-            return Ok(None);
-        }
-    }
-    let text = String::from_utf8_lossy(&head);
-    let mut words = text.split_ascii_whitespace();
-    Ok(match (words.next(), words.next()) {
-        (Some("GET"), Some(target)) => Some(target.split('?').next().unwrap_or_default().to_owned()),
-        _ => None,
-    })
-}
-
-async fn respond(stream: &mut TcpStream, status: &str, kind: &str, body: &str) -> io::Result<()> {
-    let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await
 }
