@@ -26,6 +26,7 @@ for f in e2e/tests/*.rs; do
         overlay/*|clear/*) targets+=(--test "$name");;
     esac
 done
+# One that fails does not hide what the others find.
 # By name out of the whole workspace, and not `-p dmvpn-e2e`: else cargo would choose the dependencies' features for that
 # package alone, and compile them again.
-exec "${CARGO:-cargo}" test --workspace "${targets[@]}" -- --test-threads="${STORY_THREADS:-2}" "${names[@]}"
+exec "${CARGO:-cargo}" test --workspace --no-fail-fast "${targets[@]}" -- --test-threads="${STORY_THREADS:-2}" "${names[@]}"
