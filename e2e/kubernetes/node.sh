@@ -3,7 +3,7 @@
 # network namespace. What a node writes below /etc, /opt and /var/lib goes to its own folder; /run is empty at each boot.
 #
 # ROOT     the node's folder: containerd.toml, kubelet.yaml, kubeconfig, upper/ (what the node wrote)
-# NAME     the Node's name and the host name            ADDRESS  its address within the cluster
+# NAME     the Node's name and the host name            ADDRESSES  its addresses within the cluster
 # BIN      kubelet, containerd, runc, kube-proxy        IMAGES   archives to import
 # PROXY    iptables, nftables or none: how kube-proxy works     CLUSTER  the prefix of all pods
 set -euo pipefail
@@ -43,7 +43,7 @@ for archive in "$IMAGES"/*.tar; do
     touch "$ROOT/imported-$(basename "$archive")"
 done
 kubelet --config "$ROOT/kubelet.yaml" --kubeconfig "$ROOT/kubelet.kubeconfig" --hostname-override "$NAME" \
-    --node-ip "$ADDRESS" >> /var/log/kubelet.log 2>&1 &
+    --node-ip "$ADDRESSES" >> /var/log/kubelet.log 2>&1 &
 [ "$PROXY" = none ] || kube-proxy --proxy-mode "$PROXY" --kubeconfig "$ROOT/proxy.kubeconfig" --hostname-override "$NAME" \
     --cluster-cidr "$CLUSTER" --conntrack-max-per-core 0 --conntrack-tcp-timeout-established 0 --conntrack-tcp-timeout-close-wait 0 \
     --metrics-bind-address 127.0.0.1:10249 >> /var/log/kube-proxy.log 2>&1 &

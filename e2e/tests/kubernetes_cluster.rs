@@ -42,7 +42,7 @@ fn pods_of_a_cluster_talk_by_address_and_by_service_and_leave_it_masqueraded() {
         let far = public.run_pod(&PodPlan::new("far"))?;
         assert_eq!(Ping::times(2).run(client.host(), &far.address)?.round_trips.len(), 0);
         let at_far = lab::Capture::start(public.router(), &["wan"])?;
-        let public_node = public.machine(1)?.address().to_owned();
+        let public_node = public.machine(1)?.address();
         Ping::times(2).expect(client.host(), &public_node)?;
         let from = private.plan().public();
         at_far.wait_for("a ping of the pod", lab::wait::PATIENCE, |p| p.ip.goes(&from, &public_node))?;

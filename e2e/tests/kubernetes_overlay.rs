@@ -33,7 +33,7 @@ fn phase_3(stage: &Stage) -> Result {
     at_a.clear();
     Ping::times(10).expect(stage.client.host(), &stage.web.address)?;
     at_a.wait_for("ESP from node to NAT", PATIENCE, |p| {
-        p.ip.esp().is_some() && p.ip.goes(a.address(), &nat)
+        p.ip.esp().is_some() && p.ip.goes(&a.address(), &nat)
     })?;
     let (from, to) = (stage.client.address.clone(), stage.web.address.clone());
     let by_hub = at_hub.count(|p| p.ip.carries(&from, &to) || p.ip.carries(&to, &from));

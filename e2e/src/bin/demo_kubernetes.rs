@@ -135,7 +135,7 @@ fn tell(lab: &Lab) -> Result {
     at_hub.clear();
     let page = a.fetch("client", &web.address)?;
     ensure(page == "hello from cluster b\n", "the page is another")?;
-    let (from, nat) = (a.machine(1)?.address().to_owned(), b.plan().public());
+    let (from, nat) = (a.machine(1)?.address(), b.plan().public());
     at_a.wait_for("ESP from node to node", PATIENCE, |p| p.ip.goes(&from, &nat) && p.ip.esp().is_some())?;
     println!("\n  and the page again: ESP from {from} straight to {nat}, the NAT of cluster b");
     let log = b.pod_log("web")?;

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// Makes the cgroup of this name in every hierarchy: those of v1 each have one, v2 is a single one.
+/// Makes the cgroup of this name in every hierarchy: those of v1 each have one, v2 is a single one. Those that pods left
+/// before a reboot go first: kubelet waits for each in vain.
 pub(super) fn create(name: &str) -> Result {
     let unified = Path::new(ROOT).join("cgroup.controllers").exists();
     for hierarchy in hierarchies() {
         let folder = hierarchy.join(name);
+        remove_tree(&folder);
         fs::create_dir_all(&folder).map_err(Error::io(format!("make {}", folder.display())))?;
         if unified {
             for parent in [&hierarchy, &folder] {

@@ -24,6 +24,8 @@ pub struct Plan {
     pub nodes: u8,
     /// Its nodes have private addresses behind such a router.
     pub nat: Option<NatRouter>,
+    /// Its nodes and pods have IPv6 addresses too.
+    pub dual_stack: bool,
     /// How Services work.
     pub proxy: Proxy,
     /// How its router is attached to the Internet.
@@ -39,6 +41,7 @@ impl Plan {
             index,
             nodes: 2,
             nat: None,
+            dual_stack: false,
             proxy: Proxy::default(),
             uplink: Uplink::default(),
         }
@@ -54,6 +57,12 @@ impl Plan {
     #[must_use]
     pub fn behind(self, router: NatRouter) -> Self {
         Self { nat: Some(router), ..self }
+    }
+
+    /// With IPv6 beside IPv4, for nodes and pods.
+    #[must_use]
+    pub fn dual_stack(self) -> Self {
+        Self { dual_stack: true, ..self }
     }
 
     /// With kube-proxy in this mode.
@@ -77,10 +86,18 @@ impl Plan {
         }
     }
 
-    /// The pods of node `k`.
+    /// Addresses `k` of its LAN, IPv4 first.
     #[must_use]
-    pub fn pods(&self, k: u8) -> String {
-        format!("10.{}.{k}.0/24", self.index)
+    pub fn addresses(&self, k: u8) -> Vec<String> {
+        let v6 = self.dual_stack.then(|| format!("fd00:192:{}::{k}", self.index));
+        std::iter::once(self.address(k)).chain(v6).collect()
+    }
+
+    /// The ranges of the pods of node `k`, IPv4 first.
+    #[must_use]
+    pub fn pods(&self, k: u8) -> Vec<String> {
+        let v6 = self.dual_stack.then(|| format!("fd00:10:{}:{k}::/64", self.index));
+        std::iter::once(format!("10.{}.{k}.0/24", self.index)).chain(v6).collect()
     }
 }
 
@@ -148,37 +165,54 @@ impl Cluster {
     /// Adds node `k` and waits until it is ready.
     pub fn add_node(&self, lab: &Lab, k: u8) -> Result<Machine> {
         let plan = &self.plan;
-        let (address, pods) = (plan.address(k), plan.pods(k));
+        let pods = plan.pods(k);
         let node = on_lan(lab, &self.router, plan, &k.to_string(), k)?;
         let machine = Machine::prepare(
             lab,
             node,
             &self.control,
-            (address.clone(), pods.clone()),
+            (plan.addresses(k), pods.clone()),
             plan.proxy,
             &self.images,
         )?;
-        // A cloud's route table: pods of this cluster's other nodes are behind these.
-        let route = |to: &Machine, pods: &str, via: &str| {
-            to.node().namespace().ip(&[&format!("route replace {pods} via {via}")])
-        };
-        {
-            let mut machines = self.lock();
-            for other in machines.iter() {
-                route(other, &pods, &address)?;
-                route(&machine, other.pods(), other.address())?;
-            }
-            machines.push(machine.clone());
-        }
+        self.lock().push(machine.clone());
+        self.route(&machine)?;
         // Made before kubelet registers, so that the prefix of its pods is as planned.
         let object = json!({
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": machine.name()},
-            "spec": {"podCIDR": pods, "podCIDRs": [pods]},
+            "spec": {"podCIDR": pods[0], "podCIDRs": pods},
         });
         self.apply(&object.to_string())?;
         machine.boot()?;
         self.wait_node(machine.name(), true)?;
         Ok(machine)
+    }
+
+    /// A cloud's route table: pods of this cluster's other nodes are behind these, and this node's behind it.
+    fn route(&self, machine: &Machine) -> Result {
+        let route = |on: &Machine, to: &Machine| {
+            let addresses = to.addresses();
+            let by_version = to.pods().iter().zip(&addresses);
+            let lines: Vec<_> =
+                by_version.map(|(pods, address)| format!("route replace {pods} via {address}")).collect();
+            on.node().namespace().ip(&lines.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        for other in self.lock().iter().filter(|other| other.name() != machine.name()) {
+            route(other, machine)?;
+            route(machine, other)?;
+        }
+        Ok(())
+    }
+
+    /// Switches a node off, gives it address `k` of the LAN, and switches it on again.
+    pub fn move_node(&self, name: &str, k: u8) -> Result {
+        let machine = self.machine_named(name)?;
+        machine.power_off();
+        machine.readdress(self.plan.addresses(k));
+        machine.node().namespace().ip(&["addr flush dev eth0"])?;
+        connect(machine.node(), &self.plan, k)?;
+        self.route(&machine)?;
+        machine.boot()
     }
 
     /// Waits until a Node is ready, or is not.
@@ -198,10 +232,12 @@ impl Cluster {
         let machine = machines.remove(at.ok_or_else(|| Error::other(format!("no node {name}")))?);
         machine.power_off();
         for other in machines.iter() {
-            other.node().namespace().ip(&[&format!("route del {}", machine.pods())])?;
+            for range in machine.pods() {
+                other.node().namespace().ip(&[&format!("route del {range}")])?;
+            }
         }
         drop(machines);
-        self.kubectl(&["delete", "node", name]).map(drop)
+        self.kubectl(&["delete", "node", name, "--ignore-not-found"]).map(drop)
     }
 
     /// What it was planned to be.
@@ -226,7 +262,11 @@ impl Cluster {
 
     /// One of its nodes, counted from 1.
     pub fn machine(&self, k: u8) -> Result<Machine> {
-        let name = format!("{}-{k}", self.plan.name);
+        self.machine_named(&format!("{}-{k}", self.plan.name))
+    }
+
+    /// One of its nodes.
+    pub fn machine_named(&self, name: &str) -> Result<Machine> {
         let found = self.lock().iter().find(|m| m.name() == name).cloned();
         found.ok_or_else(|| Error::other(format!("no node {name}")))
     }
@@ -265,11 +305,17 @@ fn on_lan(lab: &Lab, router: &Node, plan: &Plan, name: &str, k: u8) -> Result<No
     // A node's kernel hands TCP over in super-frames, as a machine with a real network card would.
     router.wire(&port, &node, "eth0", &Uplink { segmented: false, ..Uplink::default() })?;
     router.namespace().ip(&[&format!("link set {port} master lan")])?;
-    let length = if plan.nat.is_some() { 24 } else { 28 };
-    node.namespace().ip(&[
-        &format!("addr add {}/{length} dev eth0", plan.address(k)),
-        &format!("route add default via {}", plan.address(ROUTER)),
-    ])?;
+    connect(&node, plan, k)?;
     node.namespace().sysctls(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
     Ok(node)
+}
+
+/// Gives a namespace on a cluster's LAN its addresses and the way out. There is no IPv6 beyond the LAN.
+fn connect(node: &Node, plan: &Plan, k: u8) -> Result {
+    let length = if plan.nat.is_some() { 24 } else { 28 };
+    let v4 = format!("addr add {}/{length} dev eth0", plan.address(k));
+    let v6 = plan.addresses(k).into_iter().skip(1).map(|v6| format!("addr add {v6}/64 dev eth0 nodad"));
+    let out = format!("route add default via {}", plan.address(ROUTER));
+    let lines: Vec<String> = [v4, out].into_iter().chain(v6).collect();
+    node.namespace().ip(&lines.iter().map(String::as_str).collect::<Vec<_>>())
 }

@@ -41,8 +41,8 @@ pub struct Machine {
 struct Inner {
     node: Node,
     folder: PathBuf,
-    address: String,
-    pods: String,
+    addresses: Mutex<Vec<String>>,
+    pods: Vec<String>,
     cluster: String,
     proxy: Proxy,
     images: PathBuf,
@@ -62,7 +62,7 @@ impl Machine {
         lab: &Lab,
         node: Node,
         control: &ControlPlane,
-        (address, pods): (String, String),
+        (addresses, pods): (Vec<String>, Vec<String>),
         proxy: Proxy,
         images: &Path,
     ) -> Result<Self> {
@@ -91,15 +91,17 @@ impl Machine {
         let images = images.to_owned();
         // 10.2.1.0/24 of 10.2.0.0/16. kube-proxy masquerades what comes to a Service from elsewhere, such as from a node
         // whose way to Services is, before they are translated, the overlay's.
-        let network: Ipv4Net = pods.parse().map_err(Error::other)?;
+        let network: Ipv4Net = pods.iter().find_map(|range| range.parse().ok()).unwrap_or_default();
         let cluster = Ipv4Net::new(network.addr(), 16).map_err(Error::other)?.trunc().to_string();
-        let inner = Inner { node, folder, address, pods, cluster, proxy, images, process: Mutex::default() };
+        let (addresses, process) = (Mutex::new(addresses), Mutex::default());
+        let inner = Inner { node, folder, addresses, pods, cluster, proxy, images, process };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Starts the node, as after it was switched on.
     pub fn boot(&self) -> Result {
         let Inner { node, folder, .. } = &*self.inner;
+        self.inner.forget()?;
         cgroup::create(node.namespace().name())?;
         let _ = fs::remove_file(folder.join("booted"));
         let log = folder.join("boot.log");
@@ -117,7 +119,7 @@ impl Machine {
             .arg(folder.join("boot"))
             .env("ROOT", folder)
             .env("NAME", node.name())
-            .env("ADDRESS", &self.inner.address)
+            .env("ADDRESSES", self.addresses().join(","))
             .env("BIN", binaries())
             .env("IMAGES", &self.inner.images)
             .env("PROXY", proxy)
@@ -147,9 +149,14 @@ impl Machine {
         })
     }
 
-    /// Kills everything on it, as a loss of power.
+    /// Takes it off the network and kills everything on it, at once, as a loss of power.
     pub fn power_off(&self) {
         self.inner.power_off();
+    }
+
+    /// What its addresses are from its next boot on.
+    pub(super) fn readdress(&self, addresses: Vec<String>) {
+        *self.inner.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
     /// The Node's name.
@@ -164,15 +171,21 @@ impl Machine {
         &self.inner.node
     }
 
-    /// Its address within the cluster.
+    /// Its IPv4 address within the cluster.
     #[must_use]
-    pub fn address(&self) -> &str {
-        &self.inner.address
+    pub fn address(&self) -> String {
+        self.addresses().swap_remove(0)
     }
 
-    /// The prefix of its pods.
+    /// All its addresses within the cluster, IPv4 first.
     #[must_use]
-    pub fn pods(&self) -> &str {
+    pub fn addresses(&self) -> Vec<String> {
+        self.inner.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The prefixes of its pods: IPv4, and IPv6 where the cluster has it.
+    #[must_use]
+    pub fn pods(&self) -> &[String] {
         &self.inner.pods
     }
 
@@ -226,14 +239,38 @@ impl Machine {
     }
 }
 
+/// A machine without power answers nothing, not even that nobody listens.
+const MUTE: &str = "table netdev power {
+  chain off { type filter hook ingress device eth0 priority -500; policy drop; }
+}
+";
+
 impl Inner {
     fn power_off(&self) {
+        // The lab may have ended before it.
+        let _ = self.node.namespace().nft(MUTE);
         if let Some(mut running) = self.lock().take() {
             // Process 1 goes with `unshare` (--kill-child), and all of the node with process 1.
             let _ = running.child.kill();
             let _ = running.child.wait();
         }
         self.node.namespace().kill_processes();
+    }
+
+    /// A kernel begins with the machine: of the one before, nothing is left but how the machine is wired.
+    fn forget(&self) -> Result {
+        let namespace = self.node.namespace();
+        let links = namespace.ip_json("link show")?;
+        let names = links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str());
+        let made: Vec<_> = names.filter(|name| !["lo", "eth0"].contains(name)).collect();
+        for name in made {
+            // The other end of a pair that is gone already.
+            let _ = namespace.ip(&[&format!("link del {name}")]);
+        }
+        for version in ["-4", "-6"] {
+            namespace.run("ip", &[version, "route", "flush", "table", "all", "type", "unreachable"])?;
+        }
+        namespace.nft("flush ruleset\n")
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Running>> {
@@ -298,12 +335,13 @@ syncFrequency: 5s
     )
 }
 
-/// As hard as users' clusters: whatever leaves the pods' own prefix is masqueraded.
-fn conflist(pods: &str) -> String {
+/// As hard as users' clusters: whatever leaves the pods' own prefixes is masqueraded.
+fn conflist(pods: &[String]) -> String {
+    let ranges: Vec<_> = pods.iter().map(|range| serde_json::json!([{"subnet": range}])).collect();
     let config = serde_json::json!({
         "cniVersion": "1.0.0", "name": "pods", "plugins": [
             {"type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "ipMasq": true, "hairpinMode": true,
-             "ipam": {"type": "host-local", "ranges": [[{"subnet": pods}]]}},
+             "ipam": {"type": "host-local", "ranges": ranges}},
             {"type": "portmap", "capabilities": {"portMappings": true}},
         ],
     });

@@ -15,6 +15,8 @@
 //! | node `k` | 203.0.113.`16i+k` | 192.168.`i`.`k`, seen as 203.0.113.`16i+14` |
 //! | its pods | 10.`i`.`k`.0/24 | the same |
 //! | services | 10.`100+i`.0.0/16 | the same |
+//! | dual stack: node `k` | fd00:192:`i`::`k`, on the LAN only | the same |
+//! | and its pods | fd00:10:`i`:`k`::/64 | the same |
 
 pub mod cgroup;
 mod cluster;

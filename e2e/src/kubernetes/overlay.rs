@@ -7,6 +7,7 @@
 //! | tunnel addresses | 10.200.`i`.0/24 |
 //! | prefixes | its pods, 10.`i`.0.0/16 |
 //! | ASN | 65000 (hubs), 65000+`i` |
+//! | dual stack | tunnel addresses fd00:10:200:`i`::/64, prefixes fd00:10:`i`::/48 |
 
 use super::cluster::{Cluster, Plan};
 use super::image;
@@ -17,7 +18,9 @@ use crate::manifest::{documents, merge};
 use crate::netns;
 use crate::topology::Lab;
 use crate::wait;
+use rpc::agent::Peer;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -63,9 +66,13 @@ impl Overlay {
     #[must_use]
     pub fn authority_line(plan: &Plan) -> String {
         let (name, index) = (&plan.name, plan.index);
+        let v6 = |prefix: String| if plan.dual_stack { format!(",{prefix}") } else { String::new() };
+        let (tunnel_v6, pods_v6) =
+            (v6(format!("fd00:10:200:{index}::/64")), v6(format!("fd00:10:{index}::/48")));
         format!(
             "dmvpnctl pki intermediate {name} --parent root --domain {name}.example.com \
-             --tunnel-addresses 10.200.{index}.0/24 --prefixes 10.{index}.0.0/16 --secret {CA} --out {name}"
+             --tunnel-addresses 10.200.{index}.0/24{tunnel_v6} --prefixes 10.{index}.0.0/16{pods_v6} --secret {CA} \
+             --out {name}"
         )
     }
 
@@ -138,8 +145,9 @@ pub fn standard_values() -> [String; 5] {
     ]
 }
 
-/// Keeps what a node's agent says, for a story that fails, and reads captures by its keys.
-fn watch(lab: &Lab, machine: &Machine) -> Result {
+/// Keeps what a node's agent says, for a story that fails, and reads captures by its keys. Of a node that is added later,
+/// who adds it has to ask for that.
+pub fn watch(lab: &Lab, machine: &Machine) -> Result {
     let run = machine.path("/run/kube-dmvpn")?;
     lab.keys().add_source(move || exported_keys(&run));
     let (logs, name) = (machine.logs().join("pods"), machine.name().to_owned());
@@ -176,7 +184,9 @@ impl Resource {
     #[must_use]
     pub fn hub(plan: &Plan) -> Self {
         let mut this = Self::new("DmvpnHub", plan);
-        this.object["spec"]["routing"] = json!({"bgp": {"asn": 65000, "summaries": ["10.0.0.0/8"]}});
+        let summaries: &[&str] =
+            if plan.dual_stack { &["10.0.0.0/8", "fd00:10::/32"] } else { &["10.0.0.0/8"] };
+        this.object["spec"]["routing"] = json!({"bgp": {"asn": 65000, "summaries": summaries}});
         this
     }
 
@@ -193,7 +203,7 @@ impl Resource {
 
     fn new(kind: &str, plan: &Plan) -> Self {
         let trust = format!("{CA}-trust");
-        Self {
+        let this = Self {
             object: json!({
                 "apiVersion": "kube-dmvpn.io/v1alpha1", "kind": kind, "metadata": {"name": plan.name},
                 "spec": {
@@ -206,7 +216,12 @@ impl Resource {
                     "announce": {"podCIDRs": {"from": "Node"}},
                 },
             }),
+        };
+        if !plan.dual_stack {
+            return this;
         }
+        let addresses = format!("fd00:10:200:{}::/64", plan.index);
+        this.with(json!({"tunnel": {"networkV6": "fd00:10:200::/48", "addressesV6": addresses}}))
     }
 
     /// Lays this over the spec: objects are merged, everything else is replaced, `null` removes.
@@ -258,7 +273,32 @@ impl Cluster {
     /// The addresses of its nodes, as hubs are named by spokes.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
-        self.machines().iter().map(|machine| machine.address().to_owned()).collect()
+        self.machines().iter().map(|machine| machine.address()).collect()
+    }
+
+    /// The tunnel address of each node that has one.
+    pub fn tunnel_addresses(&self) -> Result<BTreeMap<String, String>> {
+        let nodes = self.get(&["dmvpnnodes"])?;
+        let nodes = nodes["items"].as_array().ok_or_else(|| Error::other("no list of DmvpnNodes"))?;
+        let of = |node: &Value| {
+            let address = node["spec"]["tunnels"][0]["addresses"][0].as_str()?;
+            Some((node["metadata"]["name"].as_str()?.to_owned(), address.to_owned()))
+        };
+        Ok(nodes.iter().filter_map(of).collect())
+    }
+
+    /// Waits until none of this cluster's agents has a path to this tunnel address.
+    pub fn wait_forgotten(&self, tunnel_address: &str) -> Result {
+        for machine in self.machines() {
+            wait::until(&format!("{} to forget {tunnel_address}", machine.name()), wait::PATIENCE, || {
+                let known = machine.ask()?.peers()?;
+                // A spoke remembers for a while whom it lost.
+                let has =
+                    |p: &&Peer| !p.path.is_empty() && p.tunnel_addresses.iter().any(|a| a == tunnel_address);
+                known.iter().find(has).map_or(Ok(()), |peer| Err(Error::other(format!("{peer:?}"))))
+            })?;
+        }
+        Ok(())
     }
 
     /// Waits until a resource of this cluster's name is ready on all nodes.

@@ -1,8 +1,9 @@
 //! Pods that talk: what stories send traffic between.
 
 use super::cluster::Cluster;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::topology::Node;
+use crate::traffic::Ping;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -73,8 +74,10 @@ impl PodPlan {
 pub struct Pod {
     /// Its name; it is in the namespace `default`.
     pub name: String,
-    /// Its address.
+    /// Its IPv4 address.
     pub address: String,
+    /// Its IPv6 address, where the cluster has that.
+    pub address_v6: Option<String>,
     /// The Node it runs on.
     pub on: String,
     node: Node,
@@ -86,30 +89,48 @@ impl Pod {
     pub const fn host(&self) -> &Node {
         &self.node
     }
+
+    /// Each of the two answers the other.
+    pub fn expect_talk(&self, other: &Self) -> Result {
+        Ping::times(3).expect(self.host(), &other.address)?;
+        Ping::times(3).expect(other.host(), &self.address).map(drop)
+    }
 }
 
 impl Cluster {
     /// Runs a pod and waits until it does.
     pub fn run_pod(&self, plan: &PodPlan) -> Result<Pod> {
         self.apply(&plan.object().to_string())?;
-        let what = format!("pod {} to run", plan.name);
-        let (address, on, container) =
-            self.wait_for(&what, Duration::from_secs(60), &["pod", &plan.name], |pod| {
-                let status = &pod["status"];
-                let container = &status["containerStatuses"][0];
-                let id = container["containerID"].as_str().and_then(|id| id.strip_prefix("containerd://"));
-                match (status["podIP"].as_str(), pod["spec"]["nodeName"].as_str(), id) {
-                    (Some(ip), Some(on), Some(id)) if container["state"]["running"].is_object() => {
-                        Ok((ip.to_owned(), on.to_owned(), id.to_owned()))
-                    }
-                    _ => Err(status.to_string()),
-                }
-            })?;
-        let machine = self.machines().into_iter().find(|m| m.name() == on);
-        let machine =
-            machine.ok_or_else(|| Error::other(format!("{} is on {on}, no node of ours", plan.name)))?;
-        let node = self.router().adopt(&plan.name, machine.container(&container)?);
-        Ok(Pod { name: plan.name.clone(), address, on, node })
+        self.pod(&plan.name)
+    }
+
+    /// A pod of this name, when it runs: after a reboot of its node it has another address.
+    pub fn pod(&self, name: &str) -> Result<Pod> {
+        let what = format!("pod {name} to run");
+        self.wait_for(&what, Duration::from_secs(60), &["pod", name], |pod| {
+            let status = &pod["status"];
+            let container = &status["containerStatuses"][0];
+            let id = container["containerID"].as_str().and_then(|id| id.strip_prefix("containerd://"));
+            let (Some(address), Some(on), Some(id)) =
+                (status["podIP"].as_str(), pod["spec"]["nodeName"].as_str(), id)
+            else {
+                return Err(status.to_string());
+            };
+            if !container["state"]["running"].is_object() {
+                return Err(status.to_string());
+            }
+            // What the API server says may be older than the machine's last boot.
+            let namespace = self.machine_named(on).and_then(|machine| machine.container(id));
+            let node = self.router().adopt(name, namespace.map_err(|e| e.to_string())?);
+            let address_v6 = status["podIPs"][1]["ip"].as_str().map(str::to_owned);
+            Ok(Pod {
+                name: name.to_owned(),
+                address: address.to_owned(),
+                address_v6,
+                on: on.to_owned(),
+                node,
+            })
+        })
     }
 
     /// Runs a command in a pod, and returns what it printed.

@@ -32,6 +32,11 @@ pub struct Stage {
 impl Stage {
     /// Starts the clusters, installs the chart, applies a hub and two spokes of this phase, and runs the pods.
     pub fn new(lab: &Lab, phase: u8) -> Result<Self> {
+        Self::with(lab, phase, &[])
+    }
+
+    /// The same with further values for the chart.
+    pub fn with(lab: &Lab, phase: u8, values: &[&str]) -> Result<Self> {
         Image::ours()?.write(&image::folder(lab)?)?;
         let plans = [
             Plan::new("hub", 1),
@@ -41,7 +46,7 @@ impl Stage {
         let clusters = Cluster::start_all(lab, &plans)?;
         let Ok([hub, a, b]) = <[Cluster; 3]>::try_from(clusters) else { unreachable!("three clusters") };
         let overlay = Overlay::new(lab)?;
-        overlay.install_all(lab, &[&hub, &a, &b], &[])?;
+        overlay.install_all(lab, &[&hub, &a, &b], values)?;
         let client = a.run_pod(&PodPlan::web("client", "hello").on("a-1"))?;
         let web = b.run_pod(&PodPlan::web("web", "hello").on("b-1"))?;
         let this = Self { hub, a, b, overlay, client, web };
