@@ -1,13 +1,14 @@
-//! What happens to clusters, and what it costs pods that talk: upgrades, agents and datapaths that are killed, and API
-//! servers that are away.
+//! What happens to clusters, and what it costs pods that talk: upgrades, agents and datapaths that are killed, API servers
+//! that are away, hubs that are lost, and a resource that is deleted and made again.
 
 use lab::kubernetes::overlay::{CHART, NAMESPACE, RELEASE, standard_values};
 use lab::kubernetes::{Chapters, Stage, lost_at_most};
 use lab::narration::ensure;
-use lab::traffic::Flow;
+use lab::traffic::{Flow, Ping};
+use lab::wait::{self, PATIENCE};
 use lab::{Capture, Result, heavy_story};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Packets a second.
 const RATE: u32 = 1000;
@@ -23,6 +24,12 @@ fn upgrades_crashes_and_absences_cost_pods_little_or_nothing() {
         chapters.tell("a_killed_agent_costs_nothing", || agent_killed(&stage));
         chapters.tell("a_killed_datapath_costs_two_seconds_and_nothing_in_clear", || datapath_killed(&stage));
         chapters.tell("without_operator_and_api_server_everything_goes_on", || control_gone(&stage));
+        chapters.tell("a_deleted_spoke_is_gone_and_comes_back_the_same", || deleted_and_recreated(&stage));
+        chapters.tell("a_lost_hub_costs_direct_traffic_nothing", || hub_lost(&stage, 0));
+        chapters.tell("a_lost_hub_costs_its_traffic_a_second_where_there_is_another", || {
+            stage.apply(1)?;
+            hub_lost(&stage, u64::from(RATE))
+        });
         chapters.end()
     });
 }
@@ -90,4 +97,66 @@ fn control_gone(stage: &Stage) -> Result {
     ])?;
     stage.wait_joined()?;
     outcome
+}
+
+fn deleted_and_recreated(stage: &Stage) -> Result {
+    stage.wait_joined()?;
+    let before = stage.a.tunnel_addresses()?;
+    stage.a.kubectl(&["delete", "dmvpnspoke", "a", "--timeout=60s"])?;
+    for machine in stage.a.machines() {
+        wait::until(&format!("the tunnel of {} to go", machine.name()), PATIENCE, || {
+            let left = machine.run("sh", &["-c", "ip -o link; ip route; nft list tables"])?;
+            ensure(!left.contains("dmvpn") && !left.contains("10.200."), &left)
+        })?;
+    }
+    for address in before.values() {
+        stage.hub.wait_forgotten(address)?;
+        stage.b.wait_forgotten(address)?;
+    }
+    ensure(stage.a.tunnel_addresses()?.is_empty(), "DmvpnNodes are left")?;
+    let answered = Ping::times(3).run(stage.web.host(), &stage.client.address)?;
+    ensure(answered.round_trips.is_empty(), &format!("there is another way: {answered}"))?;
+
+    let again = Instant::now();
+    stage.a.apply(&stage.spoke_resource(&stage.a, 3).text())?;
+    wait::until("the pods to reach each other again", Duration::from_secs(30), || {
+        Ping { patience: Duration::from_millis(200), ..Ping::times(1) }
+            .expect(stage.client.host(), &stage.web.address)
+    })?;
+    println!("  pods talk again {:.1?} after the resource was made again", again.elapsed());
+    stage.wait_joined()?;
+    stage.wait_direct()?;
+    let after = stage.a.tunnel_addresses()?;
+    ensure(before == after, &format!("tunnel addresses: {before:?}, now {after:?}"))
+}
+
+/// The hub that carries loses its power, while another is there.
+fn hub_lost(stage: &Stage, packets: u64) -> Result {
+    let expected = if packets == 0 {
+        stage.wait_direct()?;
+        "shortcut"
+    } else {
+        wait::until("the shortcuts to go", PATIENCE, || {
+            let paths = stage.paths()?;
+            ensure(paths == ["hub", "hub"], &format!("{paths:?}"))
+        })?;
+        "hub"
+    };
+    let hub = stage.hub.machine(1)?;
+    for machine in stage.machines()? {
+        let hubs = machine.ask()?.hubs()?;
+        let carries = hubs.iter().find(|hub| hub.by_hub).map(|hub| hub.name.clone());
+        ensure(carries == Some(hub.address()), &format!("{} is carried by {carries:?}", machine.name()))?;
+    }
+    let flows = stage.flows(RATE)?;
+    sleep(SECOND);
+    hub.power_off();
+    sleep(6 * SECOND);
+    let paths = stage.paths();
+    let outcome = lost_at_most(&flows.map(Flow::stop), packets);
+    hub.boot()?;
+    stage.wait_joined()?;
+    outcome?;
+    let paths = paths?;
+    ensure(paths.iter().all(|path| path == expected), &format!("{paths:?}"))
 }
