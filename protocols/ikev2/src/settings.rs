@@ -90,7 +90,7 @@ impl Settings {
         group: GroupId,
     ) -> Result<IkeChoice, Notify> {
         let choice = self.ike.select(offered).ok_or_else(|| Notify::empty(NotifyType::NO_PROPOSAL_CHOSEN))?;
-        //= rfc7296#1.2
+        //= rfc7296#3.3.6
         //# If the responder selects a proposal using a different Diffie-Hellman group (other than NONE), the responder
         //# will indicate the correct group in the response
         if choice.suite.group.id() != group {

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 ///
 /// ```text
 /// //= rfc7296#2.15
-/// InitiatorSignedOctets = RealMessage1 | NonceRData | MACedIDForI
+/// InitiatorSignedOctets = RealMessage1 | NonceRData | MACedIDForI ...
 /// MACedIDForI = prf(SK_pi, RestOfInitIDPayload)
 /// ```
 /// `message` is that end's own IKE_SA_INIT message as it travelled (after a cookie or INVALID_KE_PAYLOAD: the last

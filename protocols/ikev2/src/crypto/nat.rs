@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 ///
 /// ```text
 /// //= rfc7296#2.23
-/// The data associated with these notifications is a SHA-1 digest of the SPIs (in the order they appear in the
-/// header), IP address, and port ...
+/// The data associated with the NAT_DETECTION_SOURCE_IP notification is a SHA-1 digest of the SPIs (in the order they
+/// appear in the header), IP address, and port from which this packet was sent.
 /// ```
 /// SHA-1 is what the RFC prescribes here, and nothing is trusted by it: whoever forges it makes two ends believe in a
 /// NAT that isn't there.

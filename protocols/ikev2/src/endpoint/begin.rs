@@ -129,10 +129,14 @@ impl Endpoint {
     ///
     /// ```text
     /// //= rfc7296#2.21.4
-    /// If a node receives a message on UDP port 500 or 4500 outside the context of an IKE SA known to it ... it MAY send
-    /// ... an unprotected response ... The message is always sent without cryptographic protection ... The response
-    /// MUST be sent to the IP address and port from where it came with the same IKE SPIs and the Message ID and
-    /// Exchange Type copied from the request. The Response flag is set to 1
+    /// If a response is sent, the response MUST be sent to the IP address and port from where it came with the same IKE
+    /// SPIs and the Message ID copied. The response MUST NOT be cryptographically protected
+    /// ```
+    ///
+    /// ```text
+    /// //= rfc7296#1.5
+    /// The message is a response message, and thus it is sent to the IP address and port from whence it came with the
+    /// same IKE SPIs and the Message ID and Exchange Type are copied from the request. The Response flag is set to 1
     /// ```
     pub(super) fn answer_in_clear(&mut self, now: Instant, to: Address, header: &Header, notify: Notify) {
         // A cookie is what a flood is stopped with: it must not depend on what the flood leaves over.

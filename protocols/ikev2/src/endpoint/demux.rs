@@ -92,9 +92,9 @@ impl Endpoint {
             return;
         }
         //= rfc7296#1.5
-        //# In the case of INVALID_SPI, however, there are no IKE SPI values that would be meaningful to the recipient of
-        //# such a notification. Using zero values or random values are both acceptable ... The Initiator flag is set to
-        //# 1, the Response flag is set to 0 ... and the version flags are set in the normal fashion.
+        //# ... there are no IKE SPI values that would be meaningful to the recipient of such a notification; using zero
+        //# values or random values are both acceptable ... The Initiator flag is set to 1, the Response flag is set to 0,
+        //# and the version flags are set in the normal fashion
         let header = Header {
             initiator_spi: self.rng.random(),
             responder_spi: self.rng.random(),

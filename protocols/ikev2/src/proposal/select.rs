@@ -156,7 +156,7 @@ fn choose(template: &Template, proposal: &Proposal) -> Option<Vec<Transform>> {
     Some(chosen)
 }
 
-/// NONE, of a type that has it (RFC 7296 §3.3.2; RFC 9370 §2.2.2 for additional key exchanges).
+/// NONE, of a type that has it (RFC 7296 §3.3.2; RFC 9370 §2.2.1 for additional key exchanges).
 fn is_none(transform: &Transform) -> bool {
     let has_none = matches!(
         transform.kind,

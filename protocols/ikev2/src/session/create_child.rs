@@ -298,7 +298,7 @@ impl Established {
         if self.ike_changes(local) {
             //= rfc7296#2.25.2
             //# If a peer receives a request to create or rekey a Child SA when it is currently rekeying the IKE SA, it
-            //# SHOULD reply with a TEMPORARY_FAILURE.
+            //# SHOULD reply with TEMPORARY_FAILURE.
             return vec![notify(NotifyType::TEMPORARY_FAILURE)];
         }
         let lane = if self.traits.ours.is_some() { told_lane(message) } else { 0 };

@@ -118,9 +118,9 @@ impl Established {
     ///
     /// ```text
     /// //= rfc7296#2.23
-    /// There are cases where a NAT box decides to remove mappings that are still alive ... hosts ... that are not behind a
-    /// NAT, SHOULD send all packets (including retransmission packets) to the IP address and port from the last valid
-    /// authenticated packet from the other end
+    /// There are cases where a NAT box decides to remove mappings that are still alive ... a host that does not support
+    /// other methods of recovery ... and that is not behind a NAT, SHOULD send all packets (including retransmission
+    /// packets) to the IP address and port in the validated packet
     /// ```
     ///
     /// Child SAs are replaced at once: those that are there are bound to the old path, and one SA must not be sent by

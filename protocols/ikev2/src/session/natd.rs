@@ -44,7 +44,7 @@ pub(crate) fn detect(message: &Message, spis: Spis, local: Option<SocketAddr>, r
         let mut told = message.notifies().filter(|n| n.kind == kind).peekable();
         //= rfc7296#2.23
         //# If none of the NAT_DETECTION_SOURCE_IP payload(s) received matches the expected value ... it means that the
-        //# other end is behind a NAT
+        //# system sending those payloads is behind a NAT
         match expected {
             Some(expected) => told.peek().is_some() && told.all(|n| n.data != expected),
             None => false,

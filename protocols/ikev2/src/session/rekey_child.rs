@@ -74,7 +74,7 @@ impl Established {
         let theirs = self.children.iter().find(|c| c.inbound == old).and_then(|c| c.theirs);
         let rank = |spi: u32| self.children.iter().find(|c| c.inbound == spi).map(|c| c.rank.as_slice());
         //= rfc7296#2.8.1
-        //# If redundant SAs are created through such a collision, the SA created with the lowest of the four nonces used
+        //# If redundant SAs are created though such a collision, the SA created with the lowest of the four nonces used
         //# in the two exchanges SHOULD be closed by the endpoint that created it.
         // One that is gone already was replaced in its turn, so it was not the one to be closed.
         let lost = theirs.is_some_and(|theirs| rank(theirs).is_none_or(|theirs| rank(ours) < Some(theirs)));
