@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use zeroize::Zeroizing;
 
 /// Version of this language. Control and datapath of different versions refuse each other with a clear message.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The longest message either side accepts, in octets.
 pub const MAX_MESSAGE: usize = 16 << 20;
@@ -260,6 +260,8 @@ pub enum FromDatapath {
         path: Path,
         /// Octets.
         mtu: u16,
+        /// Octets of the longest inner packet that is left room for.
+        inner: u16,
     },
     /// A captured overlay packet (while capturing), whole inner IP packet.
     Captured {
@@ -318,7 +320,7 @@ pub enum ReceivedKind {
     Echo,
 }
 
-/// Counters of a peer since it was made.
+/// Counters of a peer since it was made, and what its path takes now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerCounters {
     /// Inner packets sent.
@@ -329,4 +331,6 @@ pub struct PeerCounters {
     pub packets_received: u64,
     /// Inner octets received.
     pub bytes_received: u64,
+    /// Octets of the longest inner packet its path takes, while that is less than what the interface does: ICMP said so.
+    pub narrowed: Option<u16>,
 }

@@ -225,8 +225,8 @@ impl Punts {
     }
 
     /// A path turned out to be narrow.
-    pub fn path_mtu(&mut self, path: Path, mtu: u16, stats: &WorkerStats) {
-        self.notice(stats, || FromDatapath::PathMtu { path, mtu });
+    pub fn path_mtu(&mut self, path: Path, (mtu, inner): (u16, u16), stats: &WorkerStats) {
+        self.notice(stats, || FromDatapath::PathMtu { path, mtu, inner });
     }
 
     /// ICMP says that nobody is at the end of a path.

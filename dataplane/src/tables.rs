@@ -65,8 +65,10 @@ pub struct PeerRow {
     pub peer: Peer,
     /// Its MAC on the interface.
     pub mac: Mac,
-    /// What is known of the path it is sent to by.
+    /// What is known of `measured`.
     pub path_mtu: Arc<PathMtu>,
+    /// The path it is sent to by, or was last: one that carries again need not be measured again.
+    measured: Option<Path>,
     /// Counters, one for each worker.
     pub stats: Arc<[PeerStats]>,
 }
@@ -105,6 +107,13 @@ impl Tables {
                 self.tunnel.mtu.min(mtu::inner(outer, path, self.tunnel.key, self.outbound.suite(path)))
             }
         }
+    }
+
+    /// The same, if it is less than what the interface takes.
+    #[must_use]
+    pub fn narrowed(&self, row: &PeerRow, now: Instant) -> Option<u16> {
+        let mtu = self.inner_mtu(row, row.peer.send?, now);
+        (mtu < self.tunnel.mtu).then_some(mtu)
     }
 
     /// Is this one of our tunnel addresses?
@@ -195,7 +204,8 @@ impl PeerTable {
             self.forget(old);
         }
         let same = old.filter(|old| old.id == id);
-        let path_mtu = same.as_ref().filter(|old| old.peer.send == peer.send).map(|old| old.path_mtu.clone());
+        let measured = peer.send.or_else(|| same.as_ref().and_then(|old| old.measured));
+        let path_mtu = same.as_ref().filter(|old| old.measured == measured).map(|old| old.path_mtu.clone());
         let stats = same.map(|old| old.stats_for(workers));
         for path in &peer.receive {
             self.by_path.insert(*path, id);
@@ -208,6 +218,7 @@ impl PeerTable {
             peer,
             mac: id.mac(),
             path_mtu: path_mtu.unwrap_or_default(),
+            measured,
             stats: stats.unwrap_or_else(|| (0..workers).map(|_| PeerStats::default()).collect()),
         }));
     }
@@ -257,7 +268,7 @@ impl PeerRow {
         stats
     }
 
-    /// What all workers counted.
+    /// What all workers counted; what its path takes, only the [tables](Tables::narrowed) know.
     #[must_use]
     pub fn counters(&self) -> PeerCounters {
         let mut sum = PeerCounters::default();
@@ -379,6 +390,24 @@ mod tests {
         assert_eq!(tables.peer(id(0, 0)).unwrap().counters().bytes_sent, 100);
         tables.set_peer(id(0, 1), peer(1), 2);
         assert_eq!(tables.peer(id(0, 1)).unwrap().counters().bytes_sent, 0);
+    }
+
+    #[test]
+    fn what_was_learnt_of_a_path_is_there_when_it_carries_again_and_not_of_another() {
+        let mut tables = Tables::default();
+        tables.configure(&crate::testing::settings());
+        let now = Instant::from_nanos(1);
+        let narrowed = |tables: &Tables| tables.narrowed(tables.peer(id(0, 0)).unwrap(), now);
+        tables.set_peer(id(0, 0), peer(1), 1);
+        assert_eq!(narrowed(&tables), None);
+        tables.peer(id(0, 0)).unwrap().path_mtu.set(path(1), 1280, now);
+        assert!(narrowed(&tables).is_some_and(|mtu| mtu < 1280));
+        tables.set_peer(id(0, 0), Peer { send: None, ..peer(1) }, 1);
+        assert_eq!(narrowed(&tables), None, "the hub carries");
+        tables.set_peer(id(0, 0), peer(1), 1);
+        assert!(narrowed(&tables).is_some(), "it carries again");
+        tables.set_peer(id(0, 0), Peer { send: Some(path(2)), ..peer(1) }, 1);
+        assert_eq!(narrowed(&tables), None, "another path");
     }
 
     #[test]

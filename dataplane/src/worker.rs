@@ -327,7 +327,7 @@ fn too_big(
             let inner = tables.inner_mtu(row, path, now);
             tracing::debug!(%path, mtu, inner, "the path is narrower than its link");
             stats.count(Counter::PathErrors);
-            punts.path_mtu(path, mtu, stats);
+            punts.path_mtu(path, (mtu, inner), stats);
         }
     }
 }

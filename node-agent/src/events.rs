@@ -36,6 +36,13 @@ impl Events {
         self.tell(Told { severity, reason, message: message.into(), fields: BTreeMap::new() });
     }
 
+    /// ICMP said, and the datapath believed, that a path takes no more than this; it acts on it by itself.
+    pub fn path_narrowed(&mut self, path: Path, mtu: u16, inner: u16) {
+        let message = format!("{path} takes outer packets of {mtu} octets: {inner} for an inner one");
+        let told = Told::new(Severity::Normal, "PathNarrowed", message);
+        self.tell(told.with("path", path).with("mtu", mtu).with("inner", inner));
+    }
+
     /// The last `count` events, oldest first.
     #[must_use]
     pub fn last(&self, count: usize) -> Vec<ApiEvent> {

@@ -257,6 +257,7 @@ fn peer(snapshot: &Snapshot, peer: &PeerView) -> agent::Peer {
         last_received_ms: 0,
         prefixes,
         protection: sessions::protection(snapshot, peer.path),
+        mtu: peer.path.map_or(0, |_| mtu(snapshot, peer.id).into()),
     }
 }
 
@@ -311,7 +312,7 @@ fn total(snapshot: &Snapshot) -> agent::Traffic {
 }
 
 fn traffic(snapshot: &Snapshot, peer: PeerId) -> agent::Traffic {
-    let PeerCounters { packets_sent, bytes_sent, packets_received, bytes_received } =
+    let PeerCounters { packets_sent, bytes_sent, packets_received, bytes_received, narrowed: _ } =
         snapshot.counters.get(&peer).copied().unwrap_or_default();
     agent::Traffic {
         rx_bytes: bytes_received,
@@ -319,6 +320,12 @@ fn traffic(snapshot: &Snapshot, peer: PeerId) -> agent::Traffic {
         rx_packets: packets_received,
         tx_packets: packets_sent,
     }
+}
+
+/// Octets of the longest inner packet to a peer: what the interface takes, or less where ICMP said so.
+fn mtu(snapshot: &Snapshot, peer: PeerId) -> u16 {
+    let narrowed = snapshot.counters.get(&peer).and_then(|counters| counters.narrowed);
+    narrowed.unwrap_or_else(|| snapshot.config.mtu(snapshot.underlay))
 }
 
 fn words<T: Display>(values: &[T]) -> Vec<String> {

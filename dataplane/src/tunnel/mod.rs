@@ -20,9 +20,9 @@ use crate::worker::{Handle, Parts};
 use linux_io::link::{self, LinkSettings};
 use linux_io::raw::{Carries, RawSocket};
 use linux_io::udp::UdpSocket;
-use linux_io::{Outgoing, Sender, TapQueue, steer};
+use linux_io::{Outgoing, Sender, TapQueue, poll, steer};
 use packet::peer::OWN_MAC;
-use packet::{Path, PeerId, gre};
+use packet::{Instant, Path, PeerId, gre};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -366,7 +366,12 @@ impl Tunnel {
             stats.add_to(&mut totals);
         }
         self.own_stats.add_to(&mut totals);
-        (totals, self.peer_counters().collect())
+        let now = Instant::from_nanos(poll::now());
+        let peers =
+            self.tables.peers.iter().map(|row| {
+                (row.id, PeerCounters { narrowed: self.tables.narrowed(row, now), ..row.counters() })
+            });
+        (totals, peers.collect())
     }
 
     /// What was counted of each peer.

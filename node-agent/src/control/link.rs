@@ -95,9 +95,7 @@ impl Control {
                 return self.answer_snapshots();
             }
             Message::Sas(sas) => return self.on_sas(sas),
-            Message::PathMtu { path, mtu } => {
-                return tracing::info!(interface = self.config.interface(), %path, mtu, "path MTU discovered");
-            }
+            Message::PathMtu { path, mtu, inner } => return self.events.path_narrowed(path, mtu, inner),
             Message::Captured { time, peer, outbound, packet } => {
                 return self.on_captured(time, peer, outbound, packet);
             }

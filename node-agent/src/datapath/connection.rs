@@ -60,6 +60,8 @@ pub enum Message {
         path: Path,
         /// Octets of an outer packet.
         mtu: u16,
+        /// Octets of the longest inner one.
+        inner: u16,
     },
     /// A captured packet.
     Captured {
@@ -165,7 +167,7 @@ async fn read_loop(
                 acknowledged.send_modify(|done| *done = number.max(*done));
                 Message::Sas(sas)
             }
-            FromDatapath::PathMtu { path, mtu } => Message::PathMtu { path, mtu },
+            FromDatapath::PathMtu { path, mtu, inner } => Message::PathMtu { path, mtu, inner },
             FromDatapath::Captured { time, peer, outbound, packet } => {
                 Message::Captured { time, peer, outbound, packet }
             }

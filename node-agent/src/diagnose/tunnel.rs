@@ -4,7 +4,7 @@ use super::{fail, named, ok, warn};
 use crate::control::Snapshot;
 use crate::routing::Origin;
 use dmvpn::Resting;
-use dmvpn::view::ShortcutState;
+use dmvpn::view::{PeerView, ShortcutState};
 use rpc::agent::Check;
 
 /// Every check of one tunnel.
@@ -159,7 +159,7 @@ fn mtu(snapshot: &Snapshot) -> Option<Check> {
     let largest = snapshot.config.outer(inner, Some(underlay));
     let name = named(snapshot, "MTU");
     Some(if largest <= underlay.mtu {
-        ok(name, format!("{inner} inside {}", underlay.mtu))
+        ok(name, format!("{inner} inside {}{}", underlay.mtu, narrowed(snapshot)))
     } else {
         warn(
             name,
@@ -167,6 +167,21 @@ fn mtu(snapshot: &Snapshot) -> Option<Check> {
             "leave tunnel.mtu at auto, or lower it; until then large packets are fragmented or refused",
         )
     })
+}
+
+/// The peers whose paths take less, as ICMP said.
+fn narrowed(snapshot: &Snapshot) -> String {
+    const MOST: usize = 5;
+    let narrow = |peer: &PeerView| {
+        let mtu = snapshot.counters.get(&peer.id)?.narrowed?;
+        Some(format!("{mtu} to {}", peer.addresses.first()?))
+    };
+    let list: Vec<_> = snapshot.peers.iter().filter_map(narrow).collect();
+    let more = list.len().checked_sub(MOST + 1).map(|rest| format!(", and {} more", rest + 1));
+    match &list[..list.len().min(MOST)] {
+        [] => String::new(),
+        some => format!("; learnt from ICMP: {}{}", some.join(", "), more.unwrap_or_default()),
+    }
 }
 
 fn shortcuts(snapshot: &Snapshot) -> Option<Check> {

@@ -282,6 +282,9 @@ pub struct Peer {
     /// "none", or the ESP suite.
     #[prost(string, tag = "18")]
     pub protection: ::prost::alloc::string::String,
+    /// Octets of the longest inner packet its path takes: the interface's MTU, or less where ICMP said so lately; 0: no path.
+    #[prost(uint32, tag = "19")]
+    pub mtu: u32,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
