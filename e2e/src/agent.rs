@@ -73,8 +73,10 @@ impl Agent {
         let folder = directory.clone();
         lab.keys().add_source(move || exported_keys(&folder));
         let (log, shown) = (directory.join("agent.log"), node.name().to_owned());
+        let ask = Ask::new(name, &directory.join("run/agent.sock"));
         lab.on_failure(move |folder| {
             print_tail(&shown, &log);
+            print_drops(&ask);
             let _ = fs::copy(&log, folder.join(format!("{shown}.log")));
         });
         Ok(Self {
@@ -334,6 +336,14 @@ pub(crate) fn exported_keys(folder: &Path) -> Vec<(u32, Key)> {
         }
     };
     entries.flat_map(of_entry).collect()
+}
+
+/// Prints what a node dropped and why, if it still answers, for a story that failed.
+fn print_drops(ask: &Ask) {
+    let Ok(counters) = ask.counters() else { return };
+    for (name, count) in counters.iter().filter(|(name, count)| name.starts_with("drop_") && **count > 0) {
+        eprintln!("{name} {count}");
+    }
 }
 
 /// Prints the end of a log, for a story that failed.

@@ -15,6 +15,7 @@ pub mod interop;
 pub mod keys;
 pub mod kubernetes;
 pub mod leaks;
+mod losses;
 pub mod manifest;
 pub mod narration;
 pub mod nat;

@@ -180,6 +180,8 @@ pub struct Relay {
 }
 
 struct Shared {
+    /// All links, by what they connect.
+    links: Mutex<Vec<(String, Link)>>,
     /// Links the thread has not taken over yet.
     arrivals: Mutex<Vec<[Direction; 2]>>,
     wake: OwnedFd,
@@ -191,7 +193,12 @@ impl Relay {
     pub fn new() -> Result<Self> {
         let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
             .map_err(Error::sys("make an eventfd"))?;
-        let shared = Shared { arrivals: Mutex::default(), wake, stop: AtomicBool::new(false) };
+        let shared = Shared {
+            links: Mutex::default(),
+            arrivals: Mutex::default(),
+            wake,
+            stop: AtomicBool::new(false),
+        };
         Ok(Self { shared: Arc::new(shared), thread: Mutex::new(None) })
     }
 
@@ -200,6 +207,8 @@ impl Relay {
         let near = Arc::new(open_tap(a.0, a.1)?);
         let far = Arc::new(open_tap(b.0, b.1)?);
         let link = Link { up: Arc::new(Lane::new(shape.clone())), down: Arc::new(Lane::new(shape.clone())) };
+        let name = format!("{} {} -- {} {}", a.0.name(), a.1, b.0.name(), b.1);
+        lock(&self.shared.links).push((name, link.clone()));
         lock(&self.shared.arrivals).push([
             Direction::new(Arc::clone(&near), Arc::clone(&far), Arc::clone(&link.up)),
             Direction::new(far, near, Arc::clone(&link.down)),
@@ -210,6 +219,21 @@ impl Relay {
             thread::spawn(move || carry(&shared))
         });
         Ok(link)
+    }
+
+    /// The links that lost frames, in words.
+    #[must_use]
+    pub fn losses(&self) -> Vec<String> {
+        let links = lock(&self.shared.links);
+        let lanes =
+            links.iter().flat_map(|(name, link)| [(name, "up", &link.up), (name, "down", &link.down)]);
+        let lost = |(name, direction, lane): (&String, _, &Arc<Lane>)| {
+            let Counters { dropped, refused, .. } = lane.counters();
+            let told =
+                format!("link {name}, {direction}: {dropped} as told, {refused} refused by the far side");
+            (dropped + refused > 0).then_some(told)
+        };
+        lanes.filter_map(lost).collect()
     }
 
     /// Stops the thread and closes the TAPs, which removes them.

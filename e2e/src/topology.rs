@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::keys::Keyring;
 use crate::kubernetes::cgroup;
 use crate::leaks;
+use crate::losses;
 use crate::nat::NatRouter;
 use crate::netns::{self, Namespace};
 use crate::relay::{Link, Relay, Shape};
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     ports: AtomicU32,
     routers: AtomicU32,
     on_failure: Mutex<Vec<Evidence>>,
+    machine: losses::Machine,
     keys: Arc<Keyring>,
     pki: Mutex<Option<Arc<Pki>>>,
 }
@@ -123,6 +125,7 @@ impl Lab {
             ports: AtomicU32::new(0),
             routers: AtomicU32::new(0),
             on_failure: Mutex::default(),
+            machine: losses::Machine::now(),
             keys: Arc::default(),
             pki: Mutex::default(),
         });
@@ -206,6 +209,20 @@ impl Lab {
             tell(&folder);
         }
         let _ = fs::write(folder.join("keys.txt"), self.inner.keys.wireshark());
+        for line in self.losses() {
+            eprintln!("lost at {line}");
+        }
+    }
+
+    /// Where packets were lost, as far as the kernel and the relay counted them, in words. Links that were told to lose
+    /// some count these too.
+    #[must_use]
+    pub fn losses(&self) -> Vec<String> {
+        let nodes = lock(&self.inner.nodes).clone();
+        let mut lines = self.inner.machine.since();
+        lines.extend(self.inner.relay.losses());
+        lines.extend(nodes.iter().flat_map(|node| losses::of(node)));
+        lines
     }
 
     /// A namespace that is attached to nothing yet.
