@@ -10,6 +10,7 @@ pub mod attack;
 pub mod capture;
 pub mod crowd;
 pub mod decode;
+pub mod distant;
 pub mod error;
 pub mod interop;
 pub mod keys;
@@ -31,6 +32,7 @@ pub mod wait;
 
 pub use agent::{Agent, End};
 pub use capture::{Capture, Packet};
+pub use distant::Distant;
 pub use error::{Error, Result};
 pub use manifest::Manifest;
 pub use nat::{Nat, NatRouter};

@@ -1,52 +1,26 @@
 //! No loss: 5,000 packets a second each way between hosts of two spokes, through every planned change; and at most a
 //! second of it through failures.
 //!
-//! The direct path has a round trip of 20 ms, that by the hub 60 ms, each with 5 ms of jitter on the spokes' links.
 //! A direction of a link keeps its order under jitter, so what arrives out of order was overtaken by a packet on the
 //! faster path, and its delay says so.
 
 use lab::decode::nhrp::kind;
-use lab::network::{hub, spoke, start_and_join};
+use lab::distant::RATE;
+use lab::network::{hub, spoke};
 use lab::traffic::{Flow, Report};
 use lab::wait::{self, PATIENCE};
-use lab::{Capture, End, Error, Lab, Manifest, Result, Shape, Site, Uplink, heavy_story};
+use lab::{Capture, Distant, End, Error, Lab, Manifest, Result, Uplink, heavy_story};
 use serde_json::json;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
-const RATE: u32 = 5000;
 /// Between the slowest direct packet (10 ms and twice 5 ms of jitter) and the fastest by the hub (30 ms).
 const SLOWER_THAN_DIRECT: Duration = Duration::from_millis(25);
 
-struct Stage {
-    hub: Site,
-    a: Site,
-    b: Site,
-}
-
-/// A hub and two spokes at these distances, not connected directly yet.
-fn stage(lab: &Lab, phase: u8, tune: impl Fn(Manifest) -> Manifest) -> Result<Stage> {
-    let near = || Uplink::relayed(Shape::delay(5 * MS).jitter(5 * MS));
-    let hub1 = hub(1).phase(phase).by(Uplink::delay_ms(10)).start(lab)?;
-    let plan = |n| spoke(n, &[1]).phase(phase).by(near()).tuned(&tune);
-    let spokes = start_and_join(lab, &[&hub1], vec![plan(1), plan(2)])?;
-    let Ok([a, b]) = <[Site; 2]>::try_from(spokes) else { unreachable!("two spokes") };
-    Ok(Stage { hub: hub1, a, b })
-}
-
-impl Stage {
-    fn flows(&self) -> Result<[Flow; 2]> {
-        let (a, b) = ((&self.a.host, &*self.a.host_address), (&self.b.host, &*self.b.host_address));
-        Ok([Flow::start(a, b, 7001, RATE, 200)?, Flow::start(b, a, 7002, RATE, 200)?])
-    }
-
-    fn wait_direct(&self, direct: bool) -> Result {
-        wait::until(&format!("the hosts to be direct: {direct}"), PATIENCE, || {
-            let now = (self.a.direct_to(&self.b)?, self.b.direct_to(&self.a)?);
-            if now == (direct, direct) { Ok(()) } else { Err(Error::other(format!("{now:?}"))) }
-        })
-    }
+/// A hub and two spokes of this phase.
+fn stage(lab: &Lab, phase: u8, tune: impl Fn(Manifest) -> Manifest) -> Result<Distant> {
+    Distant::start(lab, hub(1).phase(phase), |n| spoke(n, &[1]).phase(phase).tuned(&tune))
 }
 
 /// Nothing was lost or duplicated, and whatever was reordered was overtaken while it came by the hub.
@@ -203,10 +177,7 @@ fn a_direct_path_that_dies_costs_at_most_a_second() {
         // It comes back when the path does.
         lab.internet().heal()?;
         let flows = stage.flows()?;
-        wait::until("the direct path to be tried again", 90 * 1000 * MS, || {
-            let now = (stage.a.direct_to(&stage.b)?, stage.b.direct_to(&stage.a)?);
-            if now == (true, true) { Ok(()) } else { Err(Error::other(format!("{now:?}"))) }
-        })?;
+        stage.wait_direct_for(true, 90 * 1000 * MS)?;
         assert_perfect(&flows.map(Flow::stop));
         Ok(())
     });
@@ -243,8 +214,7 @@ fn a_far_node_that_is_killed_for_good_costs_at_most_a_second_where_another_leads
         let (a, b) = (&stage.a, &stage.b);
         // Another router on b's LAN; of two equal ways the hub takes that of the lower address.
         let also = |m: Manifest| m.with(json!({"announce": {"prefixes": ["10.3.0.0/24", "10.2.0.0/24"]}}));
-        let near = Uplink::relayed(Shape::delay(5 * MS).jitter(5 * MS));
-        let c = spoke(3, &[1]).by(near).tuned(also).build(lab)?;
+        let c = spoke(3, &[1]).by(Distant::near()).tuned(also).build(lab)?;
         c.node.wire("lan2", &b.host, "eth1", &Uplink::default())?;
         c.node.namespace().ip(&["addr add 10.2.0.2/24 dev lan2"])?;
         c.agent.launch()?;

@@ -4,47 +4,29 @@
 //! same times, so that some of it collides.
 
 use lab::decode::exchange;
-use lab::network::{hub, spoke, start_and_join};
+use lab::distant::RATE;
+use lab::network::{Plan, hub, spoke};
 use lab::traffic::{Flow, Report};
-use lab::wait::{self, PATIENCE};
-use lab::{Capture, End, Error, Lab, Manifest, Packet, Proof, Result, Shape, Site, Uplink, heavy_story};
+use lab::{Capture, Distant, End, Error, Lab, Manifest, Packet, Proof, Result, Site, heavy_story};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::Duration;
 
 const MS: Duration = Duration::from_millis(1);
-const RATE: u32 = 5000;
 
-struct Stage {
-    hub: Site,
-    a: Site,
-    b: Site,
+/// A hub and two spokes with certificates.
+fn stage(lab: &Lab, tune: impl Fn(Manifest) -> Manifest) -> Result<Distant> {
+    let protect = |plan: Plan| plan.tuned(|m| tune(m.proven_by(Proof::Certificates)));
+    Distant::start(lab, protect(hub(1)), |n| protect(spoke(n, &[1])))
 }
 
-/// A hub and two spokes with certificates, at the distances of the clear stories.
-fn stage(lab: &Lab, tune: impl Fn(Manifest) -> Manifest) -> Result<Stage> {
-    let near = || Uplink::relayed(Shape::delay(5 * MS).jitter(5 * MS));
-    let protect = |m: Manifest| tune(m.proven_by(Proof::Certificates));
-    let hub1 = hub(1).tuned(protect).by(Uplink::delay_ms(10)).start(lab)?;
-    let plan = |n| spoke(n, &[1]).tuned(protect).by(near());
-    let spokes = start_and_join(lab, &[&hub1], vec![plan(1), plan(2)])?;
-    let Ok([a, b]) = <[Site; 2]>::try_from(spokes) else { unreachable!("two spokes") };
-    Ok(Stage { hub: hub1, a, b })
-}
-
-impl Stage {
-    fn flows(&self) -> Result<[Flow; 2]> {
-        let (a, b) = ((&self.a.host, &*self.a.host_address), (&self.b.host, &*self.b.host_address));
-        Ok([Flow::start(a, b, 7001, RATE, 200)?, Flow::start(b, a, 7002, RATE, 200)?])
-    }
-
-    fn wait_direct(&self) -> Result {
-        wait::until("the hosts to be direct", PATIENCE, || {
-            let now = (self.a.direct_to(&self.b)?, self.b.direct_to(&self.a)?);
-            if now == (true, true) { Ok(()) } else { Err(Error::other(format!("{now:?}"))) }
-        })
-    }
+/// The load is on, and has found the direct path.
+fn direct_under_load(stage: &Distant) -> Result<[Flow; 2]> {
+    let flows = stage.flows()?;
+    stage.wait_direct(true)?;
+    sleep(1000 * MS);
+    Ok(flows)
 }
 
 fn assert_nothing_lost(flows: [Flow; 2]) -> [Report; 2] {
@@ -69,15 +51,28 @@ fn ike_sas(wire: &Capture, a: &Site, b: &Site) -> BTreeSet<(u64, u64)> {
     messages.iter().filter_map(|p| p.ip.ike()).map(|ike| ike.spis).collect()
 }
 
+/// Sessions that were begun, as seen in this capture.
+fn handshakes(wire: &Capture) -> usize {
+    wire.count(|p| p.ip.ike().is_some_and(|ike| ike.exchange == exchange::INIT))
+}
+
+/// What was replaced is gone: one session between the spokes, with no more than a pair of SAs for each worker.
+fn assert_one_pair_for_each_worker(stage: &Distant) -> Result {
+    sleep(2000 * MS);
+    let session = stage.a.agent.ask().session(&stage.b.tunnel)?;
+    let lanes: BTreeSet<u32> = session.sas.iter().map(|sa| sa.lane).collect();
+    assert!(session.sas.len() <= 2 * lanes.len(), "{session:?}");
+    Ok(())
+}
+
 #[test]
 fn twenty_child_and_five_ike_rekeys_with_collisions_lose_nothing() {
     heavy_story("no_loss_rekeys", |lab| {
         let often = |m: Manifest| m.with(json!({"security": {"rekey": {"child": "2s", "ike": "8s"}}}));
         let stage = stage(lab, often)?;
         let wire = stage.a.wire()?;
-        let flows = stage.flows()?;
-        stage.wait_direct()?;
-        sleep(48_000 * MS);
+        let flows = direct_under_load(&stage)?;
+        sleep(47_000 * MS);
         assert_nothing_lost(flows);
         let (children, sessions) =
             (sas(&wire, &stage.a, &stage.b).len(), ike_sas(&wire, &stage.a, &stage.b).len());
@@ -85,12 +80,7 @@ fn twenty_child_and_five_ike_rekeys_with_collisions_lose_nothing() {
         assert!(children >= 2 * 20, "{children} child SAs");
         assert!(sessions > 5, "{sessions} IKE SAs");
         assert_eq!(wire.count(|p| p.ip.is_clear()), 0);
-        // What was replaced is gone: one session, and one pair of SAs for each worker.
-        sleep(2000 * MS);
-        let session = stage.a.agent.ask().session(&stage.b.tunnel)?;
-        let lanes: BTreeSet<u32> = session.sas.iter().map(|sa| sa.lane).collect();
-        assert!(session.sas.len() <= 2 * lanes.len(), "{session:?}");
-        Ok(())
+        assert_one_pair_for_each_worker(&stage)
     });
 }
 
@@ -122,9 +112,7 @@ fn keys_that_both_ends_replace_at_once_lose_nothing() {
     heavy_story("no_loss_collisions", |lab| {
         let stage = stage(lab, |m| m)?;
         let wire = stage.a.wire()?;
-        let flows = stage.flows()?;
-        stage.wait_direct()?;
-        sleep(1000 * MS);
+        let flows = direct_under_load(&stage)?;
         let (a, b) = (stage.a.agent.ask(), stage.b.agent.ask());
         for round in 0..25 {
             // Every fifth time the IKE SA itself, otherwise its children.
@@ -138,18 +126,13 @@ fn keys_that_both_ends_replace_at_once_lose_nothing() {
             })?;
             sleep(500 * MS);
         }
-        stage.wait_direct()?;
+        stage.wait_direct(true)?;
         assert_nothing_lost(flows);
         let collided = collisions(&wire, &stage.a, &stage.b);
         println!("{collided} requests crossed one of the other end's");
         assert!(collided >= 20, "{collided} collisions were provoked");
         assert_eq!(wire.count(|p| p.ip.is_clear()), 0);
-        // Of each pair of new SAs one is left.
-        sleep(2000 * MS);
-        let session = stage.a.agent.ask().session(&stage.b.tunnel)?;
-        let lanes: BTreeSet<u32> = session.sas.iter().map(|sa| sa.lane).collect();
-        assert!(session.sas.len() <= 2 * lanes.len(), "{session:?}");
-        Ok(())
+        assert_one_pair_for_each_worker(&stage)
     });
 }
 
@@ -158,20 +141,17 @@ fn a_datapath_that_is_handed_over_under_load_loses_nothing() {
     heavy_story("no_loss_handover", |lab| {
         let stage = stage(lab, |m| m)?;
         let wire = stage.a.wire()?;
-        let flows = stage.flows()?;
-        stage.wait_direct()?;
-        sleep(1000 * MS);
+        let flows = direct_under_load(&stage)?;
         wire.clear();
         for site in [&stage.a, &stage.b, &stage.hub] {
             site.agent.hand_over_datapath()?;
             sleep(1000 * MS);
         }
-        stage.wait_direct()?;
+        stage.wait_direct(true)?;
         for report in assert_nothing_lost(flows) {
             assert!(report.longest_gap < 50 * MS, "{report}");
         }
-        let handshakes = wire.count(|p| p.ip.ike().is_some_and(|ike| ike.exchange == exchange::INIT));
-        assert_eq!(handshakes, 0, "sessions and SAs go on in the successor");
+        assert_eq!(handshakes(&wire), 0, "sessions and SAs go on in the successor");
         // Who took over is driven as the one before: keys are replaced, and what it still holds answers.
         assert_eq!(stage.a.agent.ask().rekey(&stage.b.tunnel, false)?, 1);
         sleep(500 * MS);
@@ -184,9 +164,7 @@ fn a_datapath_that_is_handed_over_under_load_loses_nothing() {
 fn a_shortcut_forms_and_credentials_rotate_without_loss() {
     heavy_story("no_loss_rotation", |lab| {
         let stage = stage(lab, |m| m)?;
-        let flows = stage.flows()?;
-        stage.wait_direct()?;
-        sleep(1000 * MS);
+        let flows = direct_under_load(&stage)?;
         let pki = lab.pki()?;
         // New keys and certificates for all three, one after the other.
         for (site, claims) in [
@@ -197,7 +175,7 @@ fn a_shortcut_forms_and_credentials_rotate_without_loss() {
             site.agent.give(&pki.node(&claims)?, None)?;
             sleep(4000 * MS);
         }
-        stage.wait_direct()?;
+        stage.wait_direct(true)?;
         assert_nothing_lost(flows);
         Ok(())
     });
@@ -208,9 +186,7 @@ fn control_killed_twenty_times_loses_nothing_and_keeps_the_sas() {
     heavy_story("no_loss_control_killed_encrypted", |lab| {
         let stage = stage(lab, |m| m)?;
         let wire = stage.a.wire()?;
-        let flows = stage.flows()?;
-        stage.wait_direct()?;
-        sleep(500 * MS);
+        let flows = direct_under_load(&stage)?;
         wire.clear();
         let victims = [&stage.a, &stage.b, &stage.hub];
         for round in 0..20 {
@@ -221,10 +197,9 @@ fn control_killed_twenty_times_loses_nothing_and_keeps_the_sas() {
             victim.ask().wait_ready()?;
             sleep(200 * MS);
         }
-        stage.wait_direct()?;
+        stage.wait_direct(true)?;
         assert_nothing_lost(flows);
-        let handshakes = wire.count(|p| p.ip.ike().is_some_and(|ike| ike.exchange == exchange::INIT));
-        assert_eq!(handshakes, 0, "sessions go on where they were");
+        assert_eq!(handshakes(&wire), 0, "sessions go on where they were");
         Ok(())
     });
 }
@@ -233,10 +208,9 @@ fn control_killed_twenty_times_loses_nothing_and_keeps_the_sas() {
 fn sessions_that_are_cleared_are_made_anew() {
     heavy_story("sessions_cleared", |lab| {
         let stage = stage(lab, |m| m)?;
-        let flows = stage.flows()?;
-        stage.wait_direct()?;
+        let flows = direct_under_load(&stage)?;
         stage.a.agent.ask().clear_sessions(&stage.b.tunnel)?;
-        stage.wait_direct()?;
+        stage.wait_direct(true)?;
         sleep(2000 * MS);
         for report in flows.map(Flow::stop) {
             println!("{report}");

@@ -9,8 +9,7 @@
 
 use lab::capture::{Capture, Packet};
 use lab::decode::nhrp::kind;
-use lab::leaks::Snapshot;
-use lab::narration::{ensure, indent, title};
+use lab::narration::{self, ensure, indent, title};
 use lab::network::{Plan, Site, hub, spoke};
 use lab::security::Proof;
 use lab::traffic::Ping;
@@ -20,27 +19,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
-    let before = Snapshot::take();
-    let start = Instant::now();
-    let outcome = show();
-    let left = Snapshot::take().since(&before);
-    match outcome {
-        Err(error) => {
-            eprintln!("\nThis did not happen: {error}");
-            ExitCode::FAILURE
-        }
-        Ok(()) if !left.is_empty() => {
-            eprintln!("\nThe demo left something behind: {left:#?}");
-            ExitCode::FAILURE
-        }
-        Ok(()) => {
-            println!(
-                "\nCleaned up: no namespace, process or file is left. The demo took {:.0?}.",
-                start.elapsed()
-            );
-            ExitCode::SUCCESS
-        }
-    }
+    narration::perform("demo", "namespace", |lab| tell(lab, mode()?))
 }
 
 /// What the environment asks for.
@@ -51,16 +30,6 @@ fn mode() -> Result<Proof> {
         "none" => Ok(Proof::None),
         other => Err(Error::other(format!("MODE={other}: write cert (the default), psk or none"))),
     }
-}
-
-fn show() -> Result {
-    let proof = mode()?;
-    let lab = Lab::new("demo")?;
-    let told = tell(&lab, proof);
-    if told.is_err() {
-        lab.tell_all();
-    }
-    told
 }
 
 fn tell(lab: &Lab, proof: Proof) -> Result {

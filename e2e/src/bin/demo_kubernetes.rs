@@ -6,8 +6,7 @@
 
 use lab::kubernetes::overlay::{CHART, NAMESPACE, RELEASE};
 use lab::kubernetes::{Cluster, Image, Overlay, Plan, Pod, PodPlan, Proxy, Resource, image};
-use lab::leaks::Snapshot;
-use lab::narration::{ensure, indent, title};
+use lab::narration::{self, ensure, indent, title};
 use lab::traffic::Ping;
 use lab::wait::PATIENCE;
 use lab::{Capture, Error, Lab, Nat, NatRouter, Result};
@@ -16,36 +15,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
-    let before = Snapshot::take();
-    let start = Instant::now();
-    let outcome = show();
-    let left = Snapshot::take().since(&before);
-    match outcome {
-        Err(error) => {
-            eprintln!("\nThis did not happen: {error}");
-            ExitCode::FAILURE
-        }
-        Ok(()) if !left.is_empty() => {
-            eprintln!("\nThe demo left something behind: {left:#?}");
-            ExitCode::FAILURE
-        }
-        Ok(()) => {
-            println!(
-                "\nCleaned up: no node, process or file is left. The demo took {:.0?}.",
-                start.elapsed()
-            );
-            ExitCode::SUCCESS
-        }
-    }
-}
-
-fn show() -> Result {
-    let lab = Lab::new("demo_kubernetes")?;
-    let told = tell(&lab);
-    if told.is_err() {
-        lab.tell_all();
-    }
-    told
+    narration::perform("demo_kubernetes", "node", tell)
 }
 
 fn tell(lab: &Lab) -> Result {
