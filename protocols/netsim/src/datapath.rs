@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The datapath tells of the same next hop no oftener than this.
 const WANTED_EVERY: Duration = Duration::from_millis(100);
 /// The datapath tells of hairpins between the same two no oftener than this.
-const HAIRPIN_EVERY: Duration = Duration::from_secs(1);
+const HAIRPIN_EVERY: Duration = Duration::from_millis(250);
 /// How much of a hairpinned packet is told.
 const HEAD: usize = 128;
 

@@ -24,6 +24,7 @@ mod a_route_to_the_underlay_is_refused;
 mod a_shortcut_forms_without_loss;
 mod a_shortcut_in_use_is_renewed;
 mod a_spoke_joins_while_the_hub_is_untouched;
+mod a_spoke_that_joins_under_load_is_direct_soon;
 mod a_wrong_key_is_refused;
 mod an_idle_shortcut_is_given_up_and_comes_back;
 mod ipv6_carries_and_is_carried;

@@ -44,6 +44,8 @@ mod a_shortcut_forms_without_loss;
 mod a_shortcut_in_use_is_renewed;
 #[path = "../behaviour/a_spoke_joins_while_the_hub_is_untouched.rs"]
 mod a_spoke_joins_while_the_hub_is_untouched;
+#[path = "../behaviour/a_spoke_that_joins_under_load_is_direct_soon.rs"]
+mod a_spoke_that_joins_under_load_is_direct_soon;
 #[path = "../behaviour/a_wrong_key_is_refused.rs"]
 mod a_wrong_key_is_refused;
 #[path = "../behaviour/an_idle_shortcut_is_given_up_and_comes_back.rs"]
