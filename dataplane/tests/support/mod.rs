@@ -74,6 +74,11 @@ impl Namespace {
             .success()
     }
 
+    /// What its interfaces and sockets dropped, for a test that misses a packet.
+    pub fn drops(&self) -> String {
+        self.run("cat /proc/net/dev; grep ^Udp: /proc/net/snmp; cat /proc/net/raw /proc/net/icmp")
+    }
+
     /// Runs `f` on a thread that lives in it.
     pub fn spawn<R: Send + 'static>(
         &self,
