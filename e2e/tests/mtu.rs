@@ -92,11 +92,11 @@ fn a_middle_that_narrows_under_a_flow_is_learnt_for_that_peer_and_the_sender_ada
             whole(longest).expect(&a.host, &far.host_address)?;
         }
 
-        let ends = |from: &'_ Site| (from.host.clone(), from.host_address.clone());
-        let ((near, at), (far, there)) = (ends(a), ends(&b));
-        let flows = [((&near, &at), (&far, &there)), ((&far, &there), (&near, &at))]
-            .map(|(from, to)| Flow::start((from.0, from.1), (to.0, to.1), 7001, RATE, longest - HEADERS));
-        let flows = flows.into_iter().collect::<Result<Vec<_>>>()?;
+        let (near, far) = ((&a.host, &*a.host_address), (&b.host, &*b.host_address));
+        let flows = [
+            Flow::start(near, far, 7001, RATE, longest - HEADERS)?,
+            Flow::start(far, near, 7002, RATE, longest - HEADERS)?,
+        ];
         sleep(1000 * MS);
         middle.set_mtu(1280)?;
         let narrow = wait::until("the narrow link to be known", PATIENCE, || {
@@ -108,7 +108,7 @@ fn a_middle_that_narrows_under_a_flow_is_learnt_for_that_peer_and_the_sender_ada
             if route["metrics"][0]["mtu"] == narrow { Ok(()) } else { Err(Error::other(route)) }
         })?;
         sleep(2000 * MS);
-        for report in flows.into_iter().map(Flow::stop) {
+        for report in flows.map(Flow::stop) {
             println!("{report}");
             // What was on its way, one to teach the datapath, one to teach the host, and what followed these in the
             // meantime: the host's kernel sends fragments from then on.

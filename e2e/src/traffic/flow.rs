@@ -301,8 +301,15 @@ fn send(socket: &UdpSocket, to: SocketAddr, rate: u32, payload: usize, shared: &
 
 fn receive(socket: &UdpSocket, shared: &Shared) {
     let mut buffer = vec![0u8; 1 << 16];
-    while !shared.stop_receiving.load(Ordering::Relaxed) {
-        let Ok(length) = socket.recv(&mut buffer) else { continue };
+    loop {
+        // What waits here has arrived: on a busy machine this thread may be late, and that is no loss.
+        let stopped = shared.stop_receiving.load(Ordering::Relaxed);
+        let Ok(length) = socket.recv(&mut buffer) else {
+            if stopped {
+                return;
+            }
+            continue;
+        };
         let arrived = now();
         let Some(Ok(fields)) = buffer[..length].get(..HEADER).map(<[u8; HEADER]>::try_from) else { continue };
         if fields[..8] != MAGIC {
