@@ -19,6 +19,9 @@ pub enum Unusable {
     /// Nothing to come after.
     #[error("its list has no other plugin")]
     Empty,
+    /// Our plugin makes the pods' interface there: who configured that decides about the rest of the list too.
+    #[error("it has {PLUGIN} with ipam already")]
+    Standalone,
     /// What came out is not what was meant; never seen.
     #[error("our plugin could not be added without changing the rest")]
     Unexpected,
@@ -26,6 +29,9 @@ pub enum Unusable {
 
 /// The text with `entry` as the last plugin, in the place of an older entry of ours; `None`: it says so already.
 pub fn with(text: &str, entry: &Value) -> Result<Option<String>, Unusable> {
+    if stands_alone(text) {
+        return Err(Unusable::Standalone);
+    }
     let bare = without(text)?;
     let bare = bare.as_deref().unwrap_or(text);
     let list = List::find(bare)?;
@@ -37,12 +43,24 @@ pub fn with(text: &str, entry: &Value) -> Result<Option<String>, Unusable> {
     Ok((new != text).then_some(new))
 }
 
-/// The text without our plugin; `None`: it isn't there.
+/// Does this configuration, a list or not, say that our plugin makes an interface of its own?
+#[must_use]
+pub fn stands_alone(text: &str) -> bool {
+    let Ok(value) = serde_json::from_str::<Value>(text) else { return false };
+    let plugins = value.get("plugins").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    plugins.iter().chain([&value]).any(|plugin| is_plugin(plugin) && plugin.get("ipam").is_some())
+}
+
+fn is_plugin(entry: &Value) -> bool {
+    entry.get("type").is_some_and(|kind| kind == PLUGIN)
+}
+
+/// The text without our plugin, where it is chained; `None`: it isn't there.
 pub fn without(text: &str) -> Result<Option<String>, Unusable> {
     let list = List::find(text)?;
     let is_ours = |range: &&Range<usize>| {
         let entry = text.get((*range).clone()).and_then(|t| serde_json::from_str::<Value>(t).ok());
-        entry.is_some_and(|entry| entry.get("type").is_some_and(|kind| kind == PLUGIN))
+        entry.is_some_and(|entry| is_plugin(&entry) && entry.get("ipam").is_none())
     };
     let Some(at) = list.plugins.iter().position(|range| is_ours(&range)) else { return Ok(None) };
     let cut = match (
@@ -225,6 +243,15 @@ mod tests {
         let text = r#"{"plugins":[{"type":"bridge"},{"type":"dmvpn-cni"},{"type":"late"}]}"#;
         let new = with(text, &entry()).unwrap().unwrap();
         assert!(new.find("late") < new.find(PLUGIN), "{new}");
+    }
+
+    #[test]
+    fn a_list_in_which_our_plugin_makes_the_interface_stays_as_it_is() {
+        let alone = r#"{"plugins":[{"type":"dmvpn-cni","ipam":{"type":"host-local"}},{"type":"portmap"}]}"#;
+        assert_eq!(with(alone, &entry()), Err(Unusable::Standalone));
+        assert_eq!(without(alone), Ok(None));
+        assert!(stands_alone(alone) && stands_alone(r#"{"type":"dmvpn-cni","ipam":{"type":"x"}}"#));
+        assert!(!stands_alone(PRETTY) && !stands_alone(r#"{"type":"dmvpn-cni"}"#) && !stands_alone("{"));
     }
 
     #[test]

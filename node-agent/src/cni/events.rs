@@ -13,19 +13,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two events: after a long absence there may be one for every pod of the node.
 const PACE: Duration = Duration::from_millis(200);
 
-/// A pod that was attached while the agent was away, and why the plugin could not tell it.
-pub type Missed = (PodName, String);
+/// A pod that was attached while the agent was away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// Which.
+    pub pod: PodName,
+    /// Its UID, by which `kubectl describe` finds its Events; empty: the runtime didn't tell.
+    pub uid: String,
+    /// Why the plugin could not tell the agent.
+    pub why: String,
+}
 
 /// Tells them to the API server, as they come.
 pub async fn tell(client: Client, node: String, mut missed: mpsc::Receiver<Missed>) {
     let reporter = Reporter { controller: AGENT.to_owned(), instance: Some(node.clone()) };
     let recorder = Recorder::new(client, reporter);
-    while let Some((pod, why)) = missed.recv().await {
+    while let Some(Missed { pod, uid, why }) = missed.recv().await {
         let reference = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
             name: Some(pod.name),
             namespace: Some(pod.namespace),
+            uid: Some(uid).filter(|uid| !uid.is_empty()),
             ..ObjectReference::default()
         };
         let event = Event {

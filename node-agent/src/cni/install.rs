@@ -152,19 +152,22 @@ impl Install {
 
 const MEMORY: &str = "cni-folders.json";
 
-/// Takes our plugin out of every list, then removes the binary. Goes on when one fails; returns what did.
+/// Takes our plugin out of every list, then removes the binary, unless somebody else's configuration names it: pods that
+/// have their interface from it could not end. Goes on when one fails; returns what did.
 #[must_use]
 pub fn restore(folders: &Folders) -> Vec<String> {
     let mut left = Vec::new();
     let files = configurations(&folders.configuration).unwrap_or_default();
+    let mut named = false;
     for file in files {
+        named |= fs::read_to_string(&file).is_ok_and(|text| conflist::stands_alone(&text));
         match edit(&file, conflist::without) {
             // What is no list of ours to read has no entry of ours.
             Ok(_) => {}
             Err(error) => left.push(format!("{PLUGIN} in {}: {error}", file.display())),
         }
     }
-    if left.is_empty() {
+    if left.is_empty() && !named {
         match fs::remove_file(folders.binaries.join(PLUGIN)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => left.push(format!("{PLUGIN}: {e}")),
             _ => {}
@@ -254,6 +257,9 @@ fn tell(done: io::Result<(State, bool)>) -> (String, bool) {
     match done {
         Ok((State::Chained(file), _)) => (format!("CNI: {PLUGIN} is chained in {}", file.display()), true),
         Ok((State::Waiting, _)) => ("CNI: there is no network configuration yet".to_owned(), true),
+        Ok((State::Refused(file, why @ Unusable::Standalone), _)) => {
+            (format!("CNI: {} stays as it is: {why}", file.display()), true)
+        }
         Ok((State::Refused(file, why), _)) => {
             (format!("CNI: {} can't be chained after: {why}. Pods work without", file.display()), false)
         }
@@ -371,6 +377,18 @@ mod tests {
         let file = node.write("10-old.conf", "{\"type\": \"bridge\"}");
         assert_eq!(node.install.bring().unwrap(), (State::Refused(file.clone(), Unusable::NoList), false));
         assert_eq!(read(&file), "{\"type\": \"bridge\"}");
+    }
+
+    #[test]
+    fn where_our_plugin_makes_the_interface_the_list_and_the_binary_stay() {
+        let node = node();
+        let alone = "{\"plugins\": [{\"type\": \"dmvpn-cni\", \"ipam\": {\"type\": \"host-local\"}}]}";
+        let file = node.write("10-pods.conflist", alone);
+        let refused = (State::Refused(file.clone(), Unusable::Standalone), false);
+        assert_eq!(node.install.bring().unwrap(), refused);
+        assert_eq!(restore(&node.install.folders), Vec::<String>::new());
+        assert_eq!(read(&file), alone);
+        assert!(node.dir.path().join("bin").join(PLUGIN).exists(), "pods that have it end by it");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What plugins left for an agent that was away.
 
+use super::events::Missed;
 use super::pods::{Key, PodName, Pods};
 use rpc::Message as _;
 use rpc::cni::{MISSED, MISSED_MOST, Note};
@@ -11,11 +12,11 @@ const LARGEST: u64 = 64 << 10;
 
 /// One note, read.
 #[derive(Debug)]
-pub struct Missed(Note);
+pub struct Word(Note);
 
 /// Reads all notes and removes them.
 #[must_use]
-pub fn take(run_dir: &Path) -> Vec<Missed> {
+pub fn take(run_dir: &Path) -> Vec<Word> {
     let Ok(entries) = fs::read_dir(run_dir.join(MISSED)) else { return Vec::new() };
     let mut notes = Vec::new();
     for file in entries.flatten().map(|entry| entry.path()).take(MISSED_MOST) {
@@ -26,7 +27,7 @@ pub fn take(run_dir: &Path) -> Vec<Missed> {
         let small = fs::metadata(&file).is_ok_and(|m| m.is_file() && m.len() <= LARGEST);
         let octets = if small { fs::read(&file).unwrap_or_default() } else { Vec::new() };
         match Note::decode(octets.as_slice()) {
-            Ok(note) if note.attachment.is_some() => notes.push(Missed(note)),
+            Ok(note) if note.attachment.is_some() => notes.push(Word(note)),
             _ => tracing::warn!(file = %file.display(), "not a note of the CNI plugin's"),
         }
         let _ = fs::remove_file(&file);
@@ -34,9 +35,9 @@ pub fn take(run_dir: &Path) -> Vec<Missed> {
     notes
 }
 
-impl Missed {
-    /// Does what it says. Returns the pod that was attached, and why the agent could not be told.
-    pub fn apply(&self, pods: &mut Pods) -> Option<(PodName, String)> {
+impl Word {
+    /// Does what it says. Returns the pod that was attached.
+    pub fn apply(&self, pods: &mut Pods) -> Option<Missed> {
         let Note { added, attachment, why } = &self.0;
         let Some(request) = added else {
             pods.delete(&Key::from(attachment.as_ref()?));
@@ -45,7 +46,8 @@ impl Missed {
         // Its routes were not limited.
         let overlay = pods.add(request, 0).ok()?;
         let pod = request.pod.as_ref().filter(|_| overlay)?;
-        Some((PodName { namespace: pod.namespace.clone(), name: pod.name.clone() }, why.clone()))
+        let name = PodName { namespace: pod.namespace.clone(), name: pod.name.clone() };
+        Some(Missed { pod: name, uid: pod.uid.clone(), why: why.clone() })
     }
 }
 
@@ -56,7 +58,7 @@ mod tests {
 
     fn note(container: &str, attached: bool) -> Note {
         let attachment = Attachment { container: container.to_owned(), ..Attachment::default() };
-        let pod = Pod { namespace: "shop".to_owned(), name: container.to_owned(), uid: String::new() };
+        let pod = Pod { namespace: "shop".to_owned(), name: container.to_owned(), uid: "u-1".to_owned() };
         let request =
             AddRequest { attachment: Some(attachment.clone()), pod: Some(pod), ..AddRequest::default() };
         Note { added: attached.then_some(request), attachment: Some(attachment), why: "away".to_owned() }
@@ -73,7 +75,8 @@ mod tests {
         leave(dir.path(), "1", &note("web", true).encode_to_vec());
         let told: Vec<_> = take(dir.path()).iter().filter_map(|n| n.apply(&mut pods)).collect();
         assert_eq!(told.len(), 1);
-        assert_eq!((told[0].0.name.as_str(), told[0].1.as_str()), ("web", "away"));
+        let Missed { pod, uid, why } = &told[0];
+        assert_eq!((pod.name.as_str(), uid.as_str(), why.as_str()), ("web", "u-1", "away"));
         let key = Key::from(note("web", true).attachment.as_ref().unwrap());
         assert_eq!(pods.get(&key).unwrap().mtu, 0, "there is nothing to undo");
         assert!(take(dir.path()).is_empty(), "notes are read once");
@@ -82,7 +85,7 @@ mod tests {
     #[test]
     fn a_pod_detached_meanwhile_is_forgotten() {
         let (dir, mut pods) = (tempfile::tempdir().unwrap(), Pods::default());
-        Missed(note("web", true)).apply(&mut pods);
+        Word(note("web", true)).apply(&mut pods);
         leave(dir.path(), "1", &note("web", false).encode_to_vec());
         assert!(take(dir.path())[0].apply(&mut pods).is_none());
         assert_eq!(pods, Pods::default());

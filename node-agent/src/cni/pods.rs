@@ -80,7 +80,7 @@ pub struct Attached {
 }
 
 /// A pod as the API server knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiPod {
     /// Its UID.
     pub uid: String,
@@ -118,21 +118,25 @@ pub struct Pods {
 pub struct Memory {
     attached: Vec<(Key, Attached)>,
     namespaces: BTreeMap<String, Choice>,
+    /// Also these: a pod older than the plugin, or with a new annotation, is kept out from the first moment.
+    #[serde(default)]
+    api: Vec<(PodName, ApiPod)>,
 }
 
 impl Pods {
     /// Takes up what was remembered.
     #[must_use]
     pub fn recall(memory: Memory) -> Self {
-        let Memory { attached, namespaces } = memory;
-        Self { attached: attached.into_iter().collect(), namespaces, api: BTreeMap::new() }
+        let Memory { attached, namespaces, api } = memory;
+        Self { attached: attached.into_iter().collect(), namespaces, api: api.into_iter().collect() }
     }
 
     /// What to remember.
     #[must_use]
     pub fn memory(&self) -> Memory {
         let attached = self.attached.iter().map(|(key, attached)| (key.clone(), attached.clone()));
-        Memory { attached: attached.collect(), namespaces: self.namespaces.clone() }
+        let api = self.api.iter().map(|(name, pod)| (name.clone(), pod.clone()));
+        Memory { attached: attached.collect(), namespaces: self.namespaces.clone(), api: api.collect() }
     }
 
     /// A pod was attached; `mtu` is what its routes are limited to if it uses the overlay. Says whether it does.
@@ -359,8 +363,12 @@ mod tests {
         let mut pods = Pods::default();
         pods.set_namespace("shop", Some(Choice::Disabled));
         pods.add(&request("a", "web", "10.1.0.5", None), 1400).unwrap();
+        pods.set_pod(name("old"), Some(api("old", "10.1.0.7", Some(Choice::Disabled))));
         let text = serde_json::to_string(&pods.memory()).unwrap();
         assert_eq!(Pods::recall(serde_json::from_str(&text).unwrap()), pods);
+        // Of an agent that did not remember what the API server said.
+        let older: Memory = serde_json::from_str(r#"{"attached": [], "namespaces": {}}"#).unwrap();
+        assert_eq!(Pods::recall(older), Pods::default());
     }
 
     #[test]

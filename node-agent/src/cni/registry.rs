@@ -112,7 +112,7 @@ impl Registry {
             Vec::new()
         });
         for missed in taken {
-            let (PodName { namespace, name }, why) = &missed;
+            let Missed { pod: PodName { namespace, name }, why, .. } = &missed;
             tracing::warn!(namespace, pod = name, why, "the pod started while the agent was away");
             // Without an API server nobody listens, and more than it holds is not worth telling.
             let _ = self.missed.try_send(missed);
