@@ -25,6 +25,10 @@ pub(crate) enum Error {
     TryAgain(String),
     #[error("the agent can't be asked, so no interface can be made: {0}")]
     NotAvailable(String),
+    #[error(
+        "ipam names no subnet, and this node announces no prefixes yet: write ipam.subnet, or see why its tunnel is not there"
+    )]
+    NoNetworks,
     #[error("{what}: {why}")]
     Kernel { what: String, why: String },
     #[error("not as it should be: {0}")]
@@ -48,7 +52,7 @@ impl Error {
             Self::Io { .. } => 5,
             Self::Decode(_) => 6,
             Self::Config(_) => 7,
-            Self::TryAgain(_) => 11,
+            Self::TryAgain(_) | Self::NoNetworks => 11,
             Self::NotAvailable(_) => 50,
             Self::Kernel { .. } => 100,
             Self::Check(_) => 101,

@@ -14,6 +14,8 @@ use std::process::{Child, Stdio};
 /// The file in the run directory that says which networks the agent last said; so that addresses can be given back
 /// while it is away.
 const NETWORKS: &str = "cni-pod-networks";
+/// `host-local` wants a network also to give back what it finds by the container's name: any will do.
+const ANY: &str = "192.0.2.0/24";
 
 /// What a plugin says that failed.
 #[derive(Deserialize)]
@@ -28,6 +30,7 @@ struct Said {
 /// Runs the plugin for `command`. Returns what it says, null when that is nothing.
 pub(crate) fn run(call: &Call, command: Command, config: &Config, plugin: &str) -> Result<Value, Error> {
     let binary = find(call, plugin)?;
+    let input = serde_json::to_vec(&complete(config, command)?).unwrap_or_default();
     let failed =
         |e: std::io::Error| Error::Io { what: format!("run {}", binary.display()), why: e.to_string() };
     //= cni-1.1.0#section-4: Ensure that the delegated plugin's stderr is output to the calling plugin's stderr.
@@ -38,7 +41,6 @@ pub(crate) fn run(call: &Call, command: Command, config: &Config, plugin: &str) 
         .stderr(Stdio::inherit())
         .spawn();
     let mut child: Child = child.map_err(failed)?;
-    let input = serde_json::to_vec(&complete(config)).unwrap_or_default();
     if let Some(mut stdin) = child.stdin.take() {
         // A plugin that stopped reading says why on its output, which is the better message.
         let _ = stdin.write_all(&input);
@@ -66,15 +68,23 @@ fn kept(config: &Config) -> Vec<String> {
 }
 
 /// The configuration for the plugin: ours, and where `host-local` is not told what to give, the node's pod networks.
-fn complete(config: &Config) -> Map<String, Value> {
+fn complete(config: &Config, command: Command) -> Result<Map<String, Value>, Error> {
     let mut raw = config.raw.clone();
     if needs_ranges(&raw) {
-        let ranges: Vec<Value> = kept(config).iter().map(|network| json!([{"subnet": network}])).collect();
+        let mut networks = kept(config);
+        if networks.is_empty() {
+            // After the machine was started anew, pods end before the first begins.
+            if !matches!(command, Command::Del | Command::Gc) {
+                return Err(Error::NoNetworks);
+            }
+            networks.push(ANY.to_owned());
+        }
+        let ranges = networks.iter().map(|network| json!([{"subnet": network}])).collect();
         if let Some(ipam) = raw.get_mut("ipam") {
             ipam["ranges"] = Value::Array(ranges);
         }
     }
-    raw
+    Ok(raw)
 }
 
 fn needs_ranges(raw: &Map<String, Value>) -> bool {
@@ -133,7 +143,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = configured(json!({"type": "host-local"}), dir.path());
         keep(&config, &["10.1.0.0/24".to_owned(), "fd00:1::/64".to_owned()]);
-        let complete = complete(&config);
+        let complete = complete(&config, Command::Add).unwrap();
         assert_eq!(
             complete["ipam"]["ranges"],
             json!([[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/64"}]])
@@ -146,7 +156,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = configured(json!({"type": "host-local", "subnet": "10.9.0.0/24"}), dir.path());
         keep(&config, &["10.1.0.0/24".to_owned()]);
-        assert_eq!(Value::Object(complete(&config)), Value::Object(config.raw));
+        assert_eq!(Value::Object(complete(&config, Command::Add).unwrap()), Value::Object(config.raw));
+    }
+
+    #[test]
+    fn before_the_node_announces_anything_addresses_are_given_back_and_none_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = configured(json!({"type": "host-local"}), dir.path());
+        for command in [Command::Add, Command::Check, Command::Status] {
+            assert_eq!(complete(&config, command).unwrap_err().code(), 11);
+        }
+        for command in [Command::Del, Command::Gc] {
+            assert_eq!(complete(&config, command).unwrap()["ipam"]["ranges"], json!([[{"subnet": ANY}]]));
+        }
     }
 
     #[test]
