@@ -50,8 +50,7 @@ impl Namespace {
         Ok(this)
     }
 
-    /// A namespace that somebody else made and removes, such as a pod's. `ip netns` does not know it: what needs a name
-    /// (`ip`, `nft`) does not work with it.
+    /// A namespace that somebody else made and removes, such as a pod's. `ip netns` does not know it.
     pub(crate) fn adopt(name: &str, path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(format!("open {}", path.display())))?;
         let inode = file.metadata().map_err(Error::io(format!("stat {}", path.display())))?.ino();
@@ -90,16 +89,12 @@ impl Namespace {
 
     /// Runs lines of `ip` in one go: `["link set lo up", "addr add 10.0.0.1/24 dev eth0"]`.
     pub fn ip(&self, lines: &[&str]) -> Result {
-        let mut command = Command::new("ip");
-        command.args(["-n", &self.name, "-batch", "-"]);
-        feed(&mut command, &lines.join("\n")).map(drop)
+        self.feed(Command::new("ip").args(["-batch", "-"]), &lines.join("\n")).map(drop)
     }
 
     /// Output of one `ip` command with `-json`, parsed.
     pub fn ip_json(&self, line: &str) -> Result<serde_json::Value> {
-        let mut command = Command::new("ip");
-        command.args(["-n", &self.name, "-json"]).args(line.split_whitespace());
-        let output = run(&mut command)?;
+        let output = self.feed(Command::new("ip").arg("-json").args(line.split_whitespace()), "")?;
         if output.stdout.is_empty() {
             return Ok(serde_json::Value::Array(Vec::new()));
         }
@@ -108,9 +103,17 @@ impl Namespace {
 
     /// Loads nftables rules.
     pub fn nft(&self, rules: &str) -> Result {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, "nft", "-f", "-"]);
-        feed(&mut command, rules).map(drop)
+        self.feed(Command::new("nft").args(["-f", "-"]), rules).map(drop)
+    }
+
+    /// Runs a program in the namespace with `input` on its standard input; a failure says in which.
+    fn feed(&self, command: &mut Command, input: &str) -> Result<Output> {
+        self.enter(|| feed(command, input))?.map_err(|error| match error {
+            Error::Command { line, status, stderr } => {
+                Error::Command { line: format!("{}: {line}", self.name), status, stderr }
+            }
+            other => other,
+        })
     }
 
     /// Writes a kernel setting, by its path below `/proc/sys`.
