@@ -12,11 +12,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[cfg(test)]
+#[path = "image/dockerfile.rs"]
+mod dockerfile;
+
 /// The image of this project: what the Dockerfile makes, from the same binaries.
 pub const OURS: &str = "localhost/kube-dmvpn:dev";
 
 /// The programs in it.
 const PROGRAMS: [&str; 5] = ["dmvpn-operator", "dmvpn-agent", "dmvpn-datapath", "dmvpn-cni", "dmvpnctl"];
+/// What runs when nobody says what.
+const ENTRYPOINT: &str = "/usr/bin/dmvpn-agent";
 
 /// An image of one layer.
 pub struct Image {
@@ -34,18 +40,24 @@ impl Image {
         Self { name: name.to_owned(), entrypoint, files: BTreeMap::new(), links: BTreeMap::new() }
     }
 
-    /// This project's programs, and the shared libraries they need.
+    /// This project's programs, nft, and the shared libraries they need.
     pub fn ours() -> Result<Self> {
-        let mut image = Self::new(OURS, &["/usr/bin/dmvpn-agent"]);
+        let mut image = Self::new(OURS, &[ENTRYPOINT]);
         for name in PROGRAMS {
             let program = binary(name)?;
-            for library in libraries(&program)? {
-                image.files.insert(library.display().to_string(), library);
-            }
+            image.add_libraries(&program)?;
             image.files.insert(format!("/usr/bin/{name}"), stripped(&program)?);
         }
-        image.links.insert("/usr/bin/kubectl-dmvpn".to_owned(), "dmvpnctl".to_owned());
+        let nft = PathBuf::from("/usr/sbin/nft");
+        image.add_libraries(&nft)?;
+        image.files.insert(nft.display().to_string(), nft);
         Ok(image)
+    }
+
+    fn add_libraries(&mut self, program: &Path) -> Result {
+        let libraries = libraries(program)?.into_iter();
+        self.files.extend(libraries.map(|library| (library.display().to_string(), library)));
+        Ok(())
     }
 
     /// Under another name and tag.
@@ -112,7 +124,7 @@ impl Image {
         std::io::copy(&mut File::open(layer)?, &mut HashInto(&mut sum))?;
         let config = json!({
             "architecture": architecture(), "os": "linux",
-            "config": {"Entrypoint": self.entrypoint, "Env": ["PATH=/usr/bin:/bin:/sbin"]},
+            "config": {"Entrypoint": self.entrypoint, "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]},
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex(&sum.finalize()))]},
             "history": [{"created_by": "the lab"}],
         })
