@@ -121,7 +121,18 @@ impl Overlay {
 
 /// Installs the chart from this checkout, with the image that the lab made.
 pub fn helm_install(cluster: &Cluster, values: &[&str]) -> Result {
-    let mut arguments = vec!["install", RELEASE, CHART, "-n", NAMESPACE, "--wait", "--timeout", "180s"];
+    helm(cluster, "install", values)
+}
+
+/// Gives the release other values, and waits until every agent has them.
+pub fn helm_upgrade(cluster: &Cluster, values: &[&str]) -> Result {
+    helm(cluster, "upgrade", values)?;
+    let agents = ["rollout", "status", "-n", NAMESPACE, "daemonset/dmvpn-agent", "--timeout=120s"];
+    cluster.kubectl(&agents).map(drop)
+}
+
+fn helm(cluster: &Cluster, verb: &str, values: &[&str]) -> Result {
+    let mut arguments = vec![verb, RELEASE, CHART, "-n", NAMESPACE, "--wait", "--timeout", "180s"];
     let standard = standard_values();
     for value in standard.iter().map(String::as_str).chain(values.iter().copied()) {
         arguments.extend(["--set", value]);
