@@ -2,10 +2,15 @@
 //! nodes.
 
 use lab::kubernetes::overlay::{NAMESPACE, RELEASE};
-use lab::kubernetes::{Cluster, ControlPlane, Image, Machine, Overlay, Plan, PodPlan, Resource, image};
+use lab::kubernetes::{Cluster, ControlPlane, Image, Machine, Overlay, Plan, Pod, PodPlan, Resource, image};
+use lab::traffic::Ping;
+use lab::wait::{self, PATIENCE};
 use lab::{Error, Result, story};
+use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::process::Command;
 
 #[test]
@@ -32,6 +37,9 @@ fn kubectl_dmvpn_asks_every_node_and_uninstalling_leaves_the_nodes_as_they_were(
         assert_ne!(traces(a)?, before, "what is looked for is there while it runs");
 
         look(a, &web.address, &client.address)?;
+        gather(a)?;
+        capture(a, &client, &web.address)?;
+        watch(a)?;
         a.helm(&["test", RELEASE, "--namespace", NAMESPACE])?;
 
         a.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--timeout", "240s"])?;
@@ -91,7 +99,13 @@ fn look(a: &ControlPlane, far: &str, near: &str) -> Result {
     let nowhere =
         a.kubectl(&["dmvpn", "diagnose", "-n", "default"]).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(nowhere.contains("no agent runs in namespace default"), "{nowhere}");
+    Ok(())
+}
 
+/// A report has everything but what is secret.
+fn gather(a: &ControlPlane) -> Result {
+    // As people do it: where it does not belong.
+    a.kubectl(&["annotate", "dmvpnspoke", "a", "example.com/token=hunter2", "example.com/contact=noc"])?;
     let archive = a.folder().join("report.tar.gz").display().to_string();
     a.kubectl(&["dmvpn", "gather", "--out", &archive])?;
     let list = a.output(Command::new("tar").args(["tzf", &archive]), "")?;
@@ -108,7 +122,68 @@ fn look(a: &ControlPlane, far: &str, near: &str) -> Result {
     }
     assert!(!list.contains("errors.txt"), "{list}");
     let text = a.output(Command::new("tar").args(["xOzf", &archive]), "")?;
-    assert!(!text.contains("PRIVATE KEY"), "a key is in the report");
+    assert!(text.contains("dmvpn-ca") && text.contains("contact: noc"), "names are no secret");
+    assert!(text.contains("token: (redacted)") && !text.contains("hunter2"), "a token is in the report");
+    let ca = a.get(&["secret", "dmvpn-ca", "-n", NAMESPACE])?;
+    let key = ca["data"]["tls.key"].as_str().filter(|key| key.len() > 60).map(|key| key[..60].to_owned());
+    let key = key.ok_or_else(|| Error::other("the CA has no key"))?;
+    assert!(!text.contains("PRIVATE KEY") && !text.contains(&key), "a key is in the report");
+    Ok(())
+}
+
+/// Packets of the overlay in clear, while they go.
+fn capture(a: &ControlPlane, client: &Pod, far: &str) -> Result {
+    let file = a.folder().join("capture.pcapng");
+    let open = File::create(&file).map_err(Error::io("make a file"))?;
+    let mut command = a.kubectl_command(&a.kubeconfig())?;
+    let mut capturing =
+        a.node().spawn(command.args(["dmvpn", "capture", "a-1", "--count", "30"]).stdout(open))?;
+    wait::until("thirty packets", 2 * PATIENCE, || {
+        Ping::times(5).expect(client.host(), far)?;
+        match capturing.try_wait() {
+            Ok(Some(status)) if status.success() => Ok(()),
+            other => Err(Error::other(format!("{other:?}"))),
+        }
+    })?;
+    let mut reader = File::open(&file)
+        .map_err(Error::io("open the capture"))
+        .and_then(|file| PcapNgReader::new(file).map_err(Error::other))?;
+    let mut goes = BTreeMap::<(Ipv4Addr, Ipv4Addr), u32>::new();
+    while let Some(block) = reader.next_block() {
+        if let Block::EnhancedPacket(packet) = block.map_err(Error::other)? {
+            let address =
+                |at: usize| <[u8; 4]>::try_from(packet.data.get(at..at + 4)?).ok().map(Ipv4Addr::from);
+            if let (Some(from), Some(to)) = (address(12), address(16)) {
+                *goes.entry((from, to)).or_default() += 1;
+            }
+        }
+    }
+    let [near, far] = [&client.address, far].map(|text| text.parse::<Ipv4Addr>().map_err(Error::other));
+    let (near, far) = (near?, far?);
+    assert_eq!(goes.values().sum::<u32>(), 30, "{goes:?}");
+    assert!(goes.contains_key(&(near, far)) && goes.contains_key(&(far, near)), "{goes:?}");
+    Ok(())
+}
+
+/// What happens, as it happens.
+fn watch(a: &ControlPlane) -> Result {
+    let file = a.folder().join("watch");
+    let open = File::create(&file).map_err(Error::io("make a file"))?;
+    let mut command = a.kubectl_command(&a.kubeconfig())?;
+    let mut watching =
+        a.node().spawn(command.args(["dmvpn", "watch", "a-1", "--history", "3"]).stdout(open))?;
+    let lines = |least: usize| {
+        wait::until(&format!("{least} lines of what happens"), PATIENCE, || {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            if text.lines().count() >= least { Ok(text) } else { Err(text) }
+        })
+    };
+    lines(3)?;
+    a.kubectl(&["dmvpn", "clear", "a-1", "sa"])?;
+    let text = lines(4)?;
+    assert!(text.lines().all(|line| line.contains("dmvpn0")), "{text}");
+    let _ = watching.kill();
+    let _ = watching.wait();
     Ok(())
 }
 
