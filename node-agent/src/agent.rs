@@ -89,6 +89,8 @@ pub struct Shared {
     state: Mutex<State>,
 }
 
+    /// Told when a tunnel, or one of its hubs, came up or went down.
+    pub turned: Arc<Notify>,
 #[derive(Debug)]
 struct State {
     tunnels: BTreeMap<String, Handle>,
@@ -233,6 +235,7 @@ impl Agent {
             Source::Manifests(folder) => manifests::start(folder, &about)?,
             Source::Kubernetes { namespace } => kubernetes::start(&about, namespace, &self.shared),
         })
+                turned: Arc::default(),
     }
 
     /// Brings the node to a new configuration; a wrong one changes nothing.
@@ -318,6 +321,7 @@ impl Agent {
         }
         errors
     }
+            turned: Arc::clone(&self.shared.turned),
 
     /// A cluster's network plugin masquerades; elsewhere, what is rewritten is what the administrator wants.
     fn keep_sources(&mut self, tunnels: &[TunnelConfig]) -> Result<(), String> {

@@ -30,6 +30,7 @@ mod pki;
 mod pod;
 mod stage;
 
+mod writes;
 pub use cluster::{Cluster, Plan};
 pub use control_plane::ControlPlane;
 pub use image::Image;

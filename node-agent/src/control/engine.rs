@@ -174,9 +174,15 @@ impl Control {
         let hubs = engine.hubs();
         let served = hubs.is_empty() || hubs.iter().any(|h| h.registered && h.reachable);
         let up = served && self.datapath.is_connected() && self.link.is_some();
+        let hubs: Vec<_> = hubs.iter().map(|h| [h.registered, h.reachable, h.carries]).collect();
+        if (up, &hubs) == (self.up, &self.hubs) {
+            return;
+        }
         if up != self.up {
             self.up = up;
             self.state_since = now();
         }
+        self.hubs = hubs;
+        self.parts.turned.notify_waiters();
     }
 }

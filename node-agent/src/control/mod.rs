@@ -47,7 +47,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use std::sync::Arc;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// The hairpin, and the guard of routes, follow the routing table and the peers at this distance, at least.
@@ -79,6 +80,8 @@ pub struct Parts {
     pub live: broadcast::Sender<rpc::agent::Event>,
     /// Where captured packets go.
     pub captured: broadcast::Sender<CapturedPacket>,
+    /// Told when the tunnel, or one of its hubs, came up or went down: not every such turn is an event.
+    pub turned: Arc<Notify>,
 }
 
 /// The loop of one tunnel.
@@ -140,6 +143,8 @@ pub struct Control {
     state_since: Instant,
 }
 
+    /// Of each hub: does it hold our registration, does it answer, does it carry?
+    hubs: Vec<[bool; 3]>,
 /// The connection to the datapath.
 enum Datapath {
     /// Being made.
@@ -248,6 +253,7 @@ impl Control {
             state_since: start,
             config,
             parts,
+            hubs: Vec::new(),
         };
         tokio::spawn(control.run(changes, reports, resolutions, receiver));
         Ok(handle)

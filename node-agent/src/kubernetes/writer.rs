@@ -67,6 +67,8 @@ impl Writer {
             // What is applied from here on is not missed.
             let mut applied = std::pin::pin!(shared.changed.notified());
             applied.as_mut().enable();
+            let mut turned = std::pin::pin!(shared.turned.notified());
+            turned.as_mut().enable();
             let Some(wanted) = self.wanted().await else {
                 tokio::select! {
                     () = applied => {}
@@ -92,6 +94,7 @@ impl Writer {
                         live = live.resubscribe();
                     }
                 },
+                () = turned => tokio::time::sleep(SETTLE).await,
                 () = applied => {}
                 changed = self.object.changed() => if changed.is_err() { return },
             }
