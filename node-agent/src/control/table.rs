@@ -79,7 +79,7 @@ impl Control {
     }
 
     pub(super) fn on_prepared(&mut self, link: Link) {
-        let switches = sysctl::needed(&link.name, self.config.carries_v6());
+        let switches = sysctl::needed(&link.name, self.config.carries_v6(), self.config.is_hub());
         let first = self.link.is_none();
         for (switch, error) in sysctl::apply(&switches, &sysctl::Memory::new(self.parts.state.path())) {
             // Where it can't be set once, it can't be set later either; `diagnose` says it at any time.

@@ -2,7 +2,7 @@
 
 use super::{fail, ok, warn};
 use crate::control::Snapshot;
-use crate::kernel::sysctl;
+use crate::kernel::sysctl::{self, Switch};
 use rpc::agent::Check;
 use std::fs;
 
@@ -11,24 +11,25 @@ pub(super) fn checks(snapshot: &Snapshot) -> Vec<Check> {
     let interface = snapshot.config.interface();
     let mut checks = Vec::new();
     let mut good = 0;
-    for switch in sysctl::needed(interface, snapshot.config.carries_v6()) {
+    for switch in sysctl::needed(interface, snapshot.config.carries_v6(), snapshot.config.is_hub()) {
         match sysctl::is_good(&switch) {
             Some(true) => good += 1,
-            Some(false) => {
-                let key = switch.key.replace('/', ".");
-                let found = format!("{key} is not {}: {}", switch.wanted, switch.why);
-                checks.push(fail(
-                    format!("{interface} kernel switch"),
-                    found,
-                    format!("sysctl -w {key}={}", switch.wanted),
-                ));
-            }
+            Some(false) => checks.push(bad(interface, &switch)),
             None => {}
         }
     }
     checks.push(ok(format!("{interface} kernel switches"), format!("{good} as they should be")));
     checks.extend(strict_filter(interface));
     checks
+}
+
+/// Traffic is lost for want of a vital one; an agent in a container may not be able to set it (`/proc/sys` is read-only).
+fn bad(interface: &str, switch: &Switch) -> Check {
+    let key = switch.key.replace('/', ".");
+    let found = format!("{key} is not {}: {}", switch.wanted, switch.why);
+    let advice = format!("on the node: sysctl -w {key}={}", switch.wanted);
+    let name = format!("{interface} kernel switch");
+    if switch.vital { fail(name, found, advice) } else { warn(name, found, advice) }
 }
 
 /// The kernel takes the larger of `all` and the interface's own value; 1 (strict) in `all` is overruled by our 2.

@@ -2,7 +2,7 @@
 
 use super::{Error, Kernel, refused};
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use std::net::IpAddr;
 
 impl Kernel {
@@ -31,7 +31,11 @@ impl Kernel {
             }
         }
         for address in wanted.iter().filter(|a| !present.contains(a)) {
-            let request = self.handle.address().add(index, address.addr(), address.prefix_len());
+            let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
+            if address.addr().is_ipv6() {
+                // Nobody on the overlay would answer the question whether somebody else has it; the hub says so.
+                request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            }
             request.replace().execute().await.map_err(|e| refused(format!("add address {address}"), e))?;
         }
         Ok(())

@@ -17,52 +17,53 @@ pub struct Switch {
     pub good: &'static [&'static str],
     /// What goes wrong otherwise.
     pub why: &'static str,
+    /// Is traffic lost otherwise?
+    pub vital: bool,
     /// Of this tunnel's interface only, gone with it; others are remembered for `uninstall`.
     pub local: bool,
 }
 
-/// What tunnel interface `name` needs. `v6`: the overlay carries IPv6.
+/// What tunnel interface `name` needs. `v6`: the overlay carries IPv6. `hub`: packets come from one peer for another.
 #[must_use]
-pub fn needed(name: &str, v6: bool) -> Vec<Switch> {
+pub fn needed(name: &str, v6: bool, hub: bool) -> Vec<Switch> {
     let own = |leaf: &str, wanted, good, why| Switch {
         key: format!("net/{leaf}").replace("IF", name),
         wanted,
         good,
         why,
+        vital: true,
         local: true,
     };
-    let global =
-        |key: &str, wanted, good, why| Switch { key: key.to_owned(), wanted, good, why, local: false };
+    let harmless = |switch: Switch| Switch { vital: false, ..switch };
+    let global = |key: &str, why| Switch {
+        key: key.to_owned(),
+        wanted: "1",
+        good: &[],
+        why,
+        vital: true,
+        local: false,
+    };
     let mut switches = vec![
-        own("ipv4/conf/IF/send_redirects", "0", &[], "the kernel would tell hosts of ways that don't exist"),
-        global(
-            "net/ipv4/conf/all/send_redirects",
-            "0",
-            &[],
-            "the kernel would send ICMP redirects on the overlay",
-        ),
-        own("ipv4/conf/IF/accept_redirects", "0", &[], "a peer could redirect this node's traffic"),
+        harmless(own("ipv4/conf/IF/accept_redirects", "0", &[], "a peer could redirect this node's traffic")),
         own("ipv4/conf/IF/rp_filter", "2", &["0"], "answers that come by another peer would be dropped"),
-        own("ipv6/conf/IF/accept_redirects", "0", &[], "a peer could redirect this node's traffic"),
+        harmless(own("ipv6/conf/IF/accept_redirects", "0", &[], "a peer could redirect this node's traffic")),
         // The link-layer address is the same on every node, so would be the address made from it.
         own("ipv6/conf/IF/addr_gen_mode", "1", &[], "every node would have the same link-local address"),
-        own("ipv6/conf/IF/accept_ra", "0", &[], "a peer could become this node's default router"),
-        own("ipv6/conf/IF/accept_dad", "0", &[], "addresses would be tentative for a second"),
+        harmless(own("ipv6/conf/IF/accept_ra", "0", &[], "a peer could become this node's default router")),
         own("ipv4/conf/IF/forwarding", "1", &[], "nothing would be forwarded from the overlay"),
-        global(
-            "net/ipv4/ip_forward",
-            "1",
-            &[],
-            "nothing is forwarded between the overlay and other interfaces",
-        ),
+        global("net/ipv4/ip_forward", "nothing is forwarded between the overlay and other interfaces"),
     ];
+    if hub {
+        // The kernel sends redirects if either says so. No node of ours heeds them, and no router that forwards has to.
+        let why = "packets that this node forwards from peer to peer would be answered with ICMP redirects, which \
+                   routers ignore";
+        switches.push(harmless(own("ipv4/conf/IF/send_redirects", "0", &[], why)));
+        let all = Switch { wanted: "0", ..global(SEND_REDIRECTS, why) };
+        switches.push(harmless(all));
+    }
     if v6 {
-        switches.push(global(
-            FORWARDING_V6,
-            "1",
-            &[],
-            "IPv6 is not forwarded between the overlay and other interfaces",
-        ));
+        let why = "IPv6 is not forwarded between the overlay and other interfaces";
+        switches.push(global(FORWARDING_V6, why));
     }
     switches
 }
@@ -102,6 +103,7 @@ pub fn apply(switches: &[Switch], memory: &Memory) -> Vec<(Switch, io::Error)> {
 }
 
 const FORWARDING_V6: &str = "net/ipv6/conf/all/forwarding";
+const SEND_REDIRECTS: &str = "net/ipv4/conf/all/send_redirects";
 
 /// Does this machine have its IPv6 default route from router advertisements? To forward would make it lose that, so
 /// here a person must decide (`accept_ra=2` on the interface keeps it); `diagnose` says so.
@@ -144,7 +146,7 @@ impl Memory {
     pub fn restore(&self) -> io::Result<()> {
         for (key, value) in self.load().0 {
             // Another program may have changed it meanwhile, or the machine has restarted: then it is left alone.
-            let ours = needed("", true).into_iter().find(|s| s.key == key);
+            let ours = needed("", true, true).into_iter().find(|s| s.key == key);
             if ours.is_some_and(|s| read(&key).as_deref() == Some(s.wanted)) {
                 fs::write(path(&key), value)?;
             }
@@ -188,10 +190,24 @@ mod tests {
 
     #[test]
     fn switches_of_the_interface_are_local() {
-        let switches = needed("dmvpn0", true);
+        let switches = needed("dmvpn0", true, true);
         for switch in &switches {
             assert_eq!(switch.local, switch.key.contains("dmvpn0"), "{}", switch.key);
         }
         assert!(switches.iter().any(|s| s.key == "net/ipv4/conf/dmvpn0/rp_filter"));
+    }
+    #[test]
+    fn a_switch_without_which_nothing_is_lost_is_not_vital() {
+        let vital = |leaf: &str| {
+            let switches = needed("dmvpn0", true, true);
+            switches.iter().find(|s| s.key.ends_with(leaf)).map(|s| s.vital)
+        };
+        assert_eq!(vital("all/send_redirects"), Some(false));
+        assert_eq!(vital("dmvpn0/rp_filter"), Some(true));
+        assert_eq!(vital("all/forwarding"), Some(true));
+        // Addresses are added as ones that need no detection of duplicates.
+        assert_eq!(vital("accept_dad"), None);
+        let spoke = needed("dmvpn0", true, false);
+        assert!(!spoke.iter().any(|s| s.key.contains("send_redirects")), "{spoke:?}");
     }
 }
