@@ -7,6 +7,7 @@
 use crate::config::TunnelConfig;
 use crate::control::{Control, Handle, Parts};
 use crate::datapath::Process;
+use crate::health::Health;
 use crate::kernel::{Kernel, sysctl};
 use crate::source::{About, Outcome, Outcomes, Problem, Source};
 use crate::sources::{self, Sources};
@@ -49,6 +50,8 @@ pub struct Options {
     /// Datapath threads per tunnel.
     pub workers: u16,
     /// Leave everything to a successor at the end, also when none waits yet.
+    /// Where this process alone says how it is.
+    pub probe_socket: Option<PathBuf>,
     pub keep_datapath: bool,
     /// Where another agent runs, wait until it has ended.
     pub succeed: bool,
@@ -153,8 +156,13 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         () = &mut stop => return Ok(()),
     };
     let state = StateDir::open(&options.state_dir).map_err(named(&options.state_dir))?;
+    let (health, mut servers) = (Health::default(), JoinSet::new());
+    if let Some(socket) = options.probe_socket.clone() {
+        let health = health.clone();
+        servers.spawn(async move { health.serve(&socket).await });
+    }
     let mut agent = Agent::new(&options, state)?;
-    let mut servers = JoinSet::new();
+    health.runs(&agent.shared);
     let (socket, shared) = (options.run_dir.join("agent.sock"), Arc::clone(&agent.shared));
     let cni = cni::start(&options, &agent.state, &shared, &mut servers).await;
     servers.spawn(async move { grpc::serve(&socket, shared, cni).await });

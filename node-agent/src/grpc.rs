@@ -39,7 +39,7 @@ pub async fn serve(socket: &Path, shared: Arc<Shared>, cni: cni::Service) -> io:
 }
 
 /// Takes the place of a socket that a killed agent left; a living one holds the lock on the run directory.
-fn listen(socket: &Path) -> io::Result<UnixListener> {
+pub(crate) fn listen(socket: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(socket) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}

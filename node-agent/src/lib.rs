@@ -20,6 +20,7 @@ pub mod grpc;
 pub mod guard;
 pub mod hairpin;
 pub mod kernel;
+pub mod health;
 pub mod keylog;
 pub mod kubernetes;
 pub mod manifests;

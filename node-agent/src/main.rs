@@ -54,6 +54,10 @@ struct Arguments {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9477")]
     metrics: Endpoint,
 
+    /// A unix socket of this process alone, by which `dmvpn-agent probe` asks how it is
+    #[arg(long, value_name = "PATH", env = "DMVPN_PROBE_SOCKET", global = true)]
+    probe_socket: Option<PathBuf>,
+
     /// How the log is written; what is logged: RUST_LOG
     #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
     log_format: LogFormat,
@@ -73,6 +77,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Ask the agent with this --probe-socket how it is; fails if it is not well. One that waits for another to end is
+    Probe,
     /// Remove everything this agent ever made: interfaces, routes, kernel switches, files
     Uninstall {
         /// Wait for an agent that still runs to end
@@ -104,7 +110,25 @@ async fn main() -> ExitCode {
             }
             code
         }
+        Some(Command::Probe) => probe(arguments.probe_socket.as_deref()),
         None => run(arguments, cni).await,
+    }
+}
+
+fn probe(socket: Option<&Path>) -> ExitCode {
+    let Some(socket) = socket else {
+        eprintln!("dmvpn-agent: say --probe-socket PATH");
+        return ExitCode::from(2);
+    };
+    match telemetry::ask(socket, "/healthz") {
+        Ok(said) => {
+            print!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("dmvpn-agent: {why}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -132,6 +156,7 @@ async fn run(arguments: Arguments, cni: Option<cni::Folders>) -> ExitCode {
             path => Some(path.unwrap_or_else(beside_this)),
         },
         metrics: arguments.metrics.0,
+        probe_socket: arguments.probe_socket,
         workers: arguments.workers.unwrap_or_else(default_workers),
         keep_datapath: arguments.keep_datapath,
         cni,

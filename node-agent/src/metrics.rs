@@ -55,7 +55,10 @@ async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 async fn answer(path: &str, shared: &Shared) -> Answer {
     match path {
         "/metrics" => Answer::metrics(render(&snapshots(shared).await, &shared.reach)),
-        "/healthz" => Answer::good("ok\n"),
+        "/healthz" => match dead(shared).await {
+            None => Answer::good("ok\n"),
+            Some(interface) => Answer::unavailable(format!("the loop of {interface} does not answer\n")),
+        },
         "/readyz" => {
             let snapshots = snapshots(shared).await;
             let waiting: Vec<&str> =
@@ -75,6 +78,16 @@ async fn answer(path: &str, shared: &Shared) -> Answer {
 }
 
 async fn snapshots(shared: &Shared) -> Vec<Snapshot> {
+/// A tunnel whose loop has ended.
+async fn dead(shared: &Shared) -> Option<String> {
+    for tunnel in shared.tunnels() {
+        if tunnel.snapshot().await.is_none() {
+            return Some(tunnel.interface().to_owned());
+        }
+    }
+    None
+}
+
     let mut snapshots = Vec::new();
     for tunnel in shared.tunnels() {
         snapshots.extend(tunnel.snapshot().await);

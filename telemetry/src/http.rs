@@ -1,4 +1,4 @@
-//! Metrics and the two health questions of a kubelet, over plain HTTP.
+//! Metrics and the two health questions of a kubelet, over plain HTTP, by TCP or by a unix socket.
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -8,11 +8,13 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// The longest request head that is read: the least that hyper takes.
 const MAX_HEAD: usize = 8 << 10;
@@ -31,10 +33,16 @@ impl FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self(None)),
-            text => text.parse().map(|a| Self(Some(a))).map_err(|_| "write ADDRESS:PORT, or off".to_owned()),
+        if text == "off" {
+            return Ok(Self(None));
         }
+        // Kubernetes puts a node's address in as it is, an IPv6 one without brackets: then the port is what is last.
+        let bare = || {
+            let (address, port) = text.rsplit_once(':')?;
+            Some(SocketAddr::new(address.parse().ok()?, port.parse().ok()?))
+        };
+        let address = text.parse().ok().or_else(bare);
+        address.map(|a| Self(Some(a))).ok_or_else(|| "write ADDRESS:PORT, or off".to_owned())
     }
 }
 
@@ -84,8 +92,33 @@ impl From<Answer> for Response<Full<Bytes>> {
     }
 }
 
+/// Where clients come from.
+pub trait Listener {
+    /// What connects them.
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next client.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
 /// Answers GETs by their paths until the task is aborted: one request a connection, a bounded number at a time.
-pub async fn serve<F, A>(listener: TcpListener, answer: F)
+pub async fn serve<F, A>(listener: impl Listener, answer: F)
 where
     F: Fn(String) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Answer> + Send + 'static,
@@ -93,8 +126,8 @@ where
     let clients = Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return };
-        let (stream, _) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        let stream = match listener.next().await {
+            Ok(stream) => stream,
             Err(error) => {
                 // Out of descriptors, usually; it passes.
                 tracing::warn!(%error, "cannot accept a metrics client");
@@ -134,7 +167,6 @@ async fn told<A: Future<Output = Answer>>(
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
 
     async fn ask(request: &str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -150,6 +182,40 @@ mod tests {
         stream.read_to_string(&mut reply).await.unwrap();
         server.abort();
         reply
+    }
+
+    #[test]
+    fn an_endpoint_is_an_address_and_a_port_with_brackets_or_without() {
+        let read = |text: &str| text.parse::<Endpoint>().map(|endpoint| endpoint.0.map(|a| a.to_string()));
+        assert_eq!(read("192.0.2.1:9477"), Ok(Some("192.0.2.1:9477".to_owned())));
+        for text in ["[2001:db8::1]:9477", "2001:db8::1:9477"] {
+            assert_eq!(read(text), Ok(Some("[2001:db8::1]:9477".to_owned())));
+        }
+        assert_eq!(read("off"), Ok(None));
+        for wrong in ["", "192.0.2.1", ":9477", "2001:db8::1", "node:9477", "192.0.2.1:99999"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_as_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("probe.sock");
+        let server = tokio::spawn({
+            let listener = UnixListener::bind(&socket).unwrap();
+            serve(listener, async |path| match path.as_str() {
+                "/healthz" => Answer::good("ok\n"),
+                _ => Answer::unavailable("not up: dmvpn0\n"),
+            })
+        });
+        let ask = |path: &'static str| {
+            let socket = socket.clone();
+            tokio::task::spawn_blocking(move || crate::ask(&socket, path))
+        };
+        assert_eq!(ask("/healthz").await.unwrap(), Ok("ok\n".to_owned()));
+        assert_eq!(ask("/readyz").await.unwrap(), Err("not up: dmvpn0".to_owned()));
+        server.abort();
+        assert!(ask("/healthz").await.unwrap().unwrap_err().contains("nobody answers"));
     }
 
     #[tokio::test]
