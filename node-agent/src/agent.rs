@@ -7,6 +7,7 @@
 use crate::config::TunnelConfig;
 use crate::control::{Control, Handle, Parts};
 use crate::datapath::Process;
+use crate::disturbances::{self, Disturbances};
 use crate::health::Health;
 use crate::kernel::{Kernel, sysctl};
 use crate::source::{About, Outcome, Outcomes, Problem, Source};
@@ -25,12 +26,15 @@ use std::time::Duration;
 use std::{fs, io};
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 /// A successor looks so often whether the agent before it has ended.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// It is looked so often whether somebody removed our nftables table.
-const REPAIR_INTERVAL: Duration = Duration::from_secs(30);
+/// It is looked so often whether somebody changed nftables; what ours lacks is put back.
+const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
+/// And so often at the routes that protect prefixes, while no tunnel watches the kernel's.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// How the agent was started.
 #[derive(Clone, Debug)]
@@ -47,11 +51,11 @@ pub struct Options {
     pub datapath: Option<PathBuf>,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+    /// Where this process alone says how it is.
+    pub probe_socket: Option<PathBuf>,
     /// Datapath threads per tunnel.
     pub workers: u16,
     /// Leave everything to a successor at the end, also when none waits yet.
-    /// Where this process alone says how it is.
-    pub probe_socket: Option<PathBuf>,
     pub keep_datapath: bool,
     /// Where another agent runs, wait until it has ended.
     pub succeed: bool,
@@ -85,6 +89,10 @@ pub struct Shared {
     pub live: broadcast::Sender<Event>,
     /// Told when a configuration was applied.
     pub changed: Notify,
+    /// Told when a tunnel, or one of its hubs, came up or went down.
+    pub turned: Arc<Notify>,
+    /// What others removed, and was put back.
+    pub disturbances: Disturbances,
     /// How it goes with the API server, where there is one.
     pub reach: kubernetes::Reach,
     started: Instant,
@@ -92,8 +100,6 @@ pub struct Shared {
     state: Mutex<State>,
 }
 
-    /// Told when a tunnel, or one of its hubs, came up or went down.
-    pub turned: Arc<Notify>,
 #[derive(Debug)]
 struct State {
     tunnels: BTreeMap<String, Handle>,
@@ -151,16 +157,16 @@ impl Shared {
 /// Runs the agent until `stop` is told.
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), Error> {
     let mut stop = std::pin::pin!(stop);
-    let lock = tokio::select! {
-        lock = lock_run_dir(&options) => lock?,
-        () = &mut stop => return Ok(()),
-    };
-    let state = StateDir::open(&options.state_dir).map_err(named(&options.state_dir))?;
     let (health, mut servers) = (Health::default(), JoinSet::new());
     if let Some(socket) = options.probe_socket.clone() {
         let health = health.clone();
         servers.spawn(async move { health.serve(&socket).await });
     }
+    let lock = tokio::select! {
+        lock = lock_run_dir(&options) => lock?,
+        () = &mut stop => return Ok(()),
+    };
+    let state = StateDir::open(&options.state_dir).map_err(named(&options.state_dir))?;
     let mut agent = Agent::new(&options, state)?;
     health.runs(&agent.shared);
     let (socket, shared) = (options.run_dir.join("agent.sock"), Arc::clone(&agent.shared));
@@ -172,11 +178,17 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     }
     let mut outcomes = agent.source(&options)?;
     let mut repair = tokio::time::interval(REPAIR_INTERVAL);
+    repair.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let bared = Arc::clone(&agent.bared);
     loop {
         tokio::select! {
             () = &mut stop => break,
             Some(outcome) = outcomes.recv() => agent.apply(outcome).await,
             _ = repair.tick() => agent.repair(),
+            () = bared.notified() => agent.protect_again().await,
+            _ = look.tick(), if agent.shared.tunnels().is_empty() => agent.protect_again().await,
             Some(ended) = servers.join_next() => match ended {
                 // The network goes on without its API; the log says so.
                 Ok(Err(error)) => tracing::error!(%error, "a server ended"),
@@ -201,6 +213,10 @@ struct Agent {
     state: StateDir,
     sources: Sources,
     shared: Arc<Shared>,
+    /// Prefixes that are to be unreachable by other ways than tunnels.
+    protected: BTreeSet<IpNet>,
+    /// Told when a route may be gone that makes one so.
+    bared: Arc<Notify>,
     captured: broadcast::Sender<CapturedPacket>,
 }
 
@@ -221,6 +237,8 @@ impl Agent {
                 node: options.node.clone(),
                 live: broadcast::channel(1024).0,
                 changed: Notify::new(),
+                turned: Arc::default(),
+                disturbances: Disturbances::default(),
                 reach: kubernetes::Reach::default(),
                 started: now,
                 source: options.source.clone(),
@@ -232,6 +250,8 @@ impl Agent {
                     generation: None,
                 }),
             }),
+            protected: BTreeSet::new(),
+            bared: Arc::default(),
             captured: broadcast::channel(4096).0,
         })
     }
@@ -243,7 +263,6 @@ impl Agent {
             Source::Manifests(folder) => manifests::start(folder, &about)?,
             Source::Kubernetes { namespace } => kubernetes::start(&about, namespace, &self.shared),
         })
-                turned: Arc::default(),
     }
 
     /// Brings the node to a new configuration; a wrong one changes nothing.
@@ -258,6 +277,7 @@ impl Agent {
             return;
         };
         let mut errors = self.protect(&protected).await;
+        self.protected = protected;
         let wanted: BTreeSet<&str> = tunnels.iter().map(TunnelConfig::interface).collect();
         let gone: Vec<Handle> =
             self.shared.tunnels().into_iter().filter(|t| !wanted.contains(t.interface())).collect();
@@ -304,6 +324,9 @@ impl Agent {
             state: self.state.clone(),
             run_dir: self.run_dir.clone(),
             live: self.shared.live.clone(),
+            turned: Arc::clone(&self.shared.turned),
+            bared: Arc::clone(&self.bared),
+            disturbances: self.shared.disturbances.clone(),
             captured: self.captured.clone(),
         };
         let handle = Control::start(config, parts).map_err(|e| e.to_string())?;
@@ -329,7 +352,6 @@ impl Agent {
         }
         errors
     }
-            turned: Arc::clone(&self.shared.turned),
 
     /// A cluster's network plugin masquerades; elsewhere, what is rewritten is what the administrator wants.
     fn keep_sources(&mut self, tunnels: &[TunnelConfig]) -> Result<(), String> {
@@ -342,10 +364,33 @@ impl Agent {
         })
     }
 
-    fn repair(&self) {
+    /// Somebody may have removed routes that protect prefixes.
+    async fn protect_again(&self) {
+        if self.protected.is_empty() {
+            return;
+        }
+        let present = match self.kernel.protected().await {
+            Ok(present) => present,
+            Err(error) => return tracing::warn!(%error, "cannot look whether prefixes are protected"),
+        };
+        for prefix in self.protected.iter().filter(|prefix| !present.contains(prefix)) {
+            match self.kernel.protect(*prefix).await {
+                Ok(()) => {
+                    self.shared.disturbances.note(disturbances::PROTECTED_PREFIX);
+                    tracing::warn!(%prefix, "somebody removed the route that protects a prefix: put it back");
+                }
+                Err(error) => tracing::warn!(%error, "a prefix is not protected"),
+            }
+        }
+    }
+
+    fn repair(&mut self) {
         match self.sources.repair() {
             Ok(false) => {}
-            Ok(true) => tracing::warn!("somebody removed the nftables table {}: put it back", sources::TABLE),
+            Ok(true) => {
+                self.shared.disturbances.note(disturbances::TABLE);
+                tracing::warn!("somebody removed the nftables table {}: put it back", sources::TABLE);
+            }
             Err(error) => tracing::warn!(%error, "nftables table {}", sources::TABLE),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::agent::Shared;
 use crate::control::Snapshot;
+use crate::disturbances::Disturbances;
 use crate::kubernetes::Reach;
 use crate::routing::Origin;
 use crate::sessions;
@@ -52,9 +53,12 @@ async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-async fn answer(path: &str, shared: &Shared) -> Answer {
+pub(crate) async fn answer(path: &str, shared: &Shared) -> Answer {
     match path {
-        "/metrics" => Answer::metrics(render(&snapshots(shared).await, &shared.reach)),
+        "/metrics" => {
+            let snapshots = snapshots(shared).await;
+            Answer::metrics(render(&snapshots, &shared.disturbances, &shared.reach))
+        }
         "/healthz" => match dead(shared).await {
             None => Answer::good("ok\n"),
             Some(interface) => Answer::unavailable(format!("the loop of {interface} does not answer\n")),
@@ -77,7 +81,6 @@ async fn answer(path: &str, shared: &Shared) -> Answer {
     }
 }
 
-async fn snapshots(shared: &Shared) -> Vec<Snapshot> {
 /// A tunnel whose loop has ended.
 async fn dead(shared: &Shared) -> Option<String> {
     for tunnel in shared.tunnels() {
@@ -88,6 +91,7 @@ async fn dead(shared: &Shared) -> Option<String> {
     None
 }
 
+async fn snapshots(shared: &Shared) -> Vec<Snapshot> {
     let mut snapshots = Vec::new();
     for tunnel in shared.tunnels() {
         snapshots.extend(tunnel.snapshot().await);
@@ -144,6 +148,11 @@ struct Rekey {
     of: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct What {
+    what: &'static str,
+}
+
 #[derive(Default)]
 struct Families {
     up: Family<Interface, Gauge>,
@@ -181,13 +190,18 @@ struct Families {
 
 /// Metrics of every tunnel, as text.
 #[must_use]
-pub fn render(snapshots: &[Snapshot], reach: &Reach) -> String {
+pub fn render(snapshots: &[Snapshot], disturbances: &Disturbances, reach: &Reach) -> String {
     let families = Families::default();
     for snapshot in snapshots {
         families.add(snapshot);
     }
     let mut registry = Registry::with_prefix("dmvpn");
     families.register(&mut registry);
+    let disturbed = Family::<What, Counter>::default();
+    for (what, count) in disturbances.all() {
+        disturbed.get_or_create(&What { what }).inc_by(count);
+    }
+    registry.register("disturbances", "What others removed of ours, and was put back", disturbed);
     if let Some((up, errors)) = reach.metrics() {
         let (answers, failures) = (Gauge::<i64>::default(), Counter::<u64>::default());
         answers.set(i64::from(up));

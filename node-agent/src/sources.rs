@@ -25,6 +25,8 @@ const MAX_PREFIXES: usize = 100;
 pub struct Sources {
     /// `None`: an agent before this one may have left others.
     rules: Option<Vec<Vec<Expression>>>,
+    /// The kernel's ruleset when ours was seen in it last.
+    seen: Option<u32>,
 }
 
 impl Sources {
@@ -33,8 +35,16 @@ impl Sources {
     /// # Errors
     /// What the kernel says.
     pub fn follow(&mut self, tunnels: &[TunnelConfig]) -> io::Result<()> {
+        self.keep(tunnels.iter().map(|tunnel| (tunnel.interface(), tunnel.announce.as_slice())))
+    }
+
+    /// The same, by interfaces and what is announced by them.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn keep<'a>(&mut self, all: impl IntoIterator<Item = (&'a str, &'a [IpNet])>) -> io::Result<()> {
         let rules: Vec<Vec<Expression>> =
-            tunnels.iter().flat_map(|tunnel| keep(tunnel.interface(), &tunnel.announce)).collect();
+            all.into_iter().flat_map(|(interface, announced)| keep(interface, announced)).collect();
         if self.rules.as_ref() != Some(&rules) {
             apply(&rules)?;
             self.rules = Some(rules);
@@ -42,15 +52,23 @@ impl Sources {
         Ok(())
     }
 
-    /// Puts the table back if somebody removed it. True: somebody had.
+    /// Puts the table back if somebody removed it, or rules of it. True: somebody had. Cheap while nobody changes
+    /// anything.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn repair(&self) -> io::Result<bool> {
-        match &self.rules {
-            Some(rules) if !rules.is_empty() && !nft::exists(TABLE)? => apply(rules).map(|()| true),
-            _ => Ok(false),
+    pub fn repair(&mut self) -> io::Result<bool> {
+        let Some(rules) = self.rules.as_ref().filter(|rules| !rules.is_empty()) else { return Ok(false) };
+        let generation = nft::generation()?;
+        if self.seen == Some(generation) {
+            return Ok(false);
         }
+        if nft::holds(&table(rules))? {
+            self.seen = Some(generation);
+            return Ok(false);
+        }
+        // Looked at again, as the generation is another one then.
+        apply(rules).map(|()| true)
     }
 }
 
@@ -63,9 +81,10 @@ pub fn remove() -> io::Result<()> {
 }
 
 fn apply(rules: &[Vec<Expression>]) -> io::Result<()> {
-    if rules.is_empty() {
-        return remove();
-    }
+    if rules.is_empty() { remove() } else { nft::replace(&table(rules)) }
+}
+
+fn table(rules: &[Vec<Expression>]) -> Table {
     let chain = Chain {
         name: "keep-source".to_owned(),
         kind: Kind::Nat,
@@ -73,7 +92,7 @@ fn apply(rules: &[Vec<Expression>]) -> io::Result<()> {
         priority: PRIORITY,
         rules: rules.to_vec(),
     };
-    nft::replace(&Table { name: TABLE.to_owned(), sets: Vec::new(), chains: vec![chain] })
+    Table { name: TABLE.to_owned(), sets: Vec::new(), chains: vec![chain] }
 }
 
 /// The rules for one tunnel. Pure.

@@ -286,6 +286,22 @@ fn what_somebody_removed_is_put_back() {
                 }
             })?;
         }
+        // Nothing depends on this one while tunnels are up; it is what keeps traffic in when they are not.
+        let unreachable = || -> Result<String> {
+            let shown = overlay.a.node().run("ip", &["route", "show", "type", "unreachable"])?;
+            Ok(String::from_utf8_lossy(&shown.stdout).into_owned())
+        };
+        assert!(unreachable()?.contains("10.0.0.0/8"), "{}", unreachable()?);
+        overlay.a.node().run("ip", &["route", "del", "unreachable", "10.0.0.0/8", "metric", "4294967295"])?;
+        wait::until("the protected prefix", Duration::from_secs(5), || match unreachable() {
+            Ok(routes) if routes.contains("10.0.0.0/8") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })?;
+        let metrics = http_get(overlay.a.node(), "/metrics")?;
+        for what in ["route", "interface", "protected_prefix"] {
+            let counted = format!("dmvpn_disturbances_total{{what=\"{what}\"}} ");
+            assert!(metrics.contains(&counted), "no {counted} in {metrics}");
+        }
         Ok(())
     });
 }

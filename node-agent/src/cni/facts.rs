@@ -3,6 +3,7 @@
 use crate::agent::Shared;
 use crate::clock;
 use crate::control::Snapshot;
+use crate::disturbances::Disturbances;
 use crate::state::StateDir;
 use ipnet::IpNet;
 use packet::Instant;
@@ -100,6 +101,12 @@ impl Source {
         let mut interfaces = self.tunnels();
         interfaces.extend(self.state.interfaces().unwrap_or_default());
         interfaces
+    }
+
+    /// Where it is counted what others removed.
+    #[must_use]
+    pub fn disturbances(&self) -> &Disturbances {
+        &self.shared.disturbances
     }
 
     /// Waits until the tunnels may be others.

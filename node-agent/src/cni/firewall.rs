@@ -26,9 +26,9 @@ pub fn apply(rules: &Rules) -> io::Result<()> {
     }
 }
 
-/// Did somebody remove the table that these rules need?
+/// Did somebody remove the table that these rules need, or rules of it?
 pub fn is_missing(rules: &Rules) -> io::Result<bool> {
-    Ok(!rules.excluded.is_empty() && !nft::exists(TABLE)?)
+    table(rules).map_or(Ok(false), |table| Ok(!nft::holds(&table)?))
 }
 
 /// Removes the table, if it is there. A kernel without nf_tables has none.

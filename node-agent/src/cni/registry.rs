@@ -5,6 +5,7 @@ use super::facts::{Facts, Source};
 use super::firewall::{self, Rules};
 use super::notes;
 use super::pods::{Memory, PodName, Pods};
+use crate::disturbances;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -133,6 +134,7 @@ impl Registry {
                         "somebody removed the nftables table {}: putting it back",
                         firewall::TABLE
                     );
+                    self.source.disturbances().note(disturbances::TABLE);
                     done.rules = None;
                 }
             }

@@ -29,6 +29,7 @@ pub(crate) use snapshot::for_tests as snapshot_for_tests;
 use crate::clock::now;
 use crate::config::{TunnelConfig, Underlay};
 use crate::datapath::{self, Attachment, Connection, Message, Process};
+use crate::disturbances::Disturbances;
 use crate::dns::{Resolved, Resolver};
 use crate::events::Events;
 use crate::executor::{Executor, Interface, Report, Step};
@@ -46,8 +47,8 @@ use rpc::agent::CapturedPacket;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -78,10 +79,14 @@ pub struct Parts {
     pub run_dir: PathBuf,
     /// Where events go.
     pub live: broadcast::Sender<rpc::agent::Event>,
-    /// Where captured packets go.
-    pub captured: broadcast::Sender<CapturedPacket>,
     /// Told when the tunnel, or one of its hubs, came up or went down: not every such turn is an event.
     pub turned: Arc<Notify>,
+    /// Told when a route may be gone that protects a prefix: those are the agent's.
+    pub bared: Arc<Notify>,
+    /// Where it is counted what others removed.
+    pub disturbances: Disturbances,
+    /// Where captured packets go.
+    pub captured: broadcast::Sender<CapturedPacket>,
 }
 
 /// The loop of one tunnel.
@@ -141,10 +146,10 @@ pub struct Control {
     failures: VecDeque<(Instant, String)>,
     up: bool,
     state_since: Instant,
-}
-
     /// Of each hub: does it hold our registration, does it answer, does it carry?
     hubs: Vec<[bool; 3]>,
+}
+
 /// The connection to the datapath.
 enum Datapath {
     /// Being made.
@@ -251,9 +256,9 @@ impl Control {
             failures: VecDeque::new(),
             up: false,
             state_since: start,
+            hubs: Vec::new(),
             config,
             parts,
-            hubs: Vec::new(),
         };
         tokio::spawn(control.run(changes, reports, resolutions, receiver));
         Ok(handle)

@@ -7,7 +7,7 @@ use crate::kernel::link::Link;
 use crate::kernel::monitor::Change;
 use crate::kernel::sysctl;
 use crate::rib::Told;
-use crate::{guard, hairpin, standing};
+use crate::{disturbances, guard, hairpin, standing};
 use dataplane::messages::Request;
 use dmvpn::Input;
 use rpc::agent::Severity;
@@ -22,12 +22,16 @@ impl Control {
         let foreign = match &change {
             Change::Snapshot(_) => {
                 self.rib_known = true;
+                self.parts.bared.notify_one();
                 // A link or an address changed.
                 self.due.underlay = now();
                 true
             }
             Change::Added { route, .. } | Change::Removed(route) => !guard::is_ours(route, interface),
         };
+        if matches!(&change, Change::Removed(route) if route.protects()) {
+            self.parts.bared.notify_one();
+        }
         if !matches!(change, Change::Added { .. }) {
             self.due.inspection = self.due.inspection.min(now() + INSPECTION_DEBOUNCE);
         }
@@ -56,6 +60,7 @@ impl Control {
         }
         self.missed = false;
         let message = "somebody removed a route of ours, or set the interface down: putting it back";
+        self.parts.disturbances.note(disturbances::ROUTE);
         self.events.agent(Severity::Warning, "Disturbed", message);
         self.repair();
     }

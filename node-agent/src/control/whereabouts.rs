@@ -3,6 +3,7 @@
 use super::Control;
 use crate::clock::now;
 use crate::config::Underlay;
+use crate::disturbances;
 use crate::dns::Resolved;
 use crate::kernel::link::Link;
 use crate::underlay::Source;
@@ -67,6 +68,7 @@ impl Control {
             && wanted.addresses.iter().all(|a| addresses.contains(&(prepared.index, *a)));
         if !intact && self.datapath.is_connected() && self.executor.is_idle() {
             let message = format!("somebody changed {}: putting it right", wanted.name);
+            self.parts.disturbances.note(disturbances::INTERFACE);
             self.events.agent(Severity::Warning, "Disturbed", message);
             self.due.repair = now();
         }

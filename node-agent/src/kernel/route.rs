@@ -80,6 +80,17 @@ pub struct Hop {
     pub gateway: Option<IpAddr>,
 }
 
+impl KernelRoute {
+    /// Is it one that [`Kernel::protect`] makes?
+    #[must_use]
+    pub fn protects(&self) -> bool {
+        self.protocol == STATIC
+            && self.metric == WORST_METRIC
+            && self.kind == Kind::Nowhere
+            && self.table == TABLE_MAIN
+    }
+}
+
 impl Kernel {
     /// Adds a route by the tunnel interface, or replaces the one of the same prefix and metric.
     pub async fn add_route(&self, index: u32, route: &TunnelRoute) -> Result<(), Error> {
@@ -108,13 +119,7 @@ impl Kernel {
     /// The prefixes that [`Kernel::protect`] made unreachable, this process's and others'.
     pub async fn protected(&self) -> Result<Vec<IpNet>, Error> {
         let routes = self.routes().await?;
-        let ours = routes.into_iter().filter(|r| {
-            r.protocol == STATIC
-                && r.metric == WORST_METRIC
-                && r.kind == Kind::Nowhere
-                && r.table == TABLE_MAIN
-        });
-        Ok(ours.map(|r| r.prefix).collect())
+        Ok(routes.into_iter().filter(KernelRoute::protects).map(|r| r.prefix).collect())
     }
 
     /// The routes of one protocol by the interface.

@@ -23,8 +23,11 @@ const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
+const GET_RULE: u16 = 7;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENTS: u16 = 12;
+const NEW_GENERATION: u16 = 15;
+const GET_GENERATION: u16 = 16;
 
 const FAMILY_NONE: u8 = 0;
 const FAMILY_INET: u8 = 1;
@@ -148,17 +151,49 @@ pub(super) fn get_chains() -> Vec<u8> {
     message((NFTABLES << 8) | GET_CHAIN, REQUEST | DUMP, 1, FAMILY_NONE, 0, &[])
 }
 
+/// Asks for every rule of a table.
+pub(super) fn get_rules(table: &str) -> Vec<u8> {
+    message((NFTABLES << 8) | GET_RULE, REQUEST | DUMP, 1, FAMILY_INET, 0, &string(1, table))
+}
+
+/// Asks for the number of the ruleset.
+pub(super) fn get_generation() -> Vec<u8> {
+    message((NFTABLES << 8) | GET_GENERATION, REQUEST, 1, FAMILY_NONE, 0, &[])
+}
+
+/// The number of the ruleset.
+pub(super) fn generation(answers: &[u8]) -> Option<u32> {
+    let mut number = None;
+    each(answers, |kind, attributes| {
+        if kind == (NFTABLES << 8) | NEW_GENERATION {
+            number = find(attributes, 1).and_then(|id| Some(u32::from_be_bytes(*id.first_chunk()?)));
+        }
+    });
+    number
+}
+
+/// Counts rules. True: the list ends.
+pub(super) fn count_rules(answers: &[u8], count: &mut usize) -> bool {
+    each(answers, |kind, _| *count += usize::from(kind == (NFTABLES << 8) | NEW_RULE))
+}
+
 /// Adds those of these chains that drop what is forwarded and no rule accepts, by table and name. True: the list ends.
 pub(super) fn forward_drops(answers: &[u8], found: &mut Vec<String>) -> bool {
+    each(answers, |_, chain| found.extend(forward_drop(chain)))
+}
+
+/// Shows each message: its type, and its attributes. True: the list ends, or can't be read.
+fn each(answers: &[u8], mut show: impl FnMut(u16, &[u8])) -> bool {
     let mut rest = answers;
     while let Some((header, _)) = rest.split_first_chunk::<16>() {
         let [l0, l1, l2, l3, k0, k1, ..] = *header;
         let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
-        if u16::from_ne_bytes([k0, k1]) == DONE {
+        let kind = u16::from_ne_bytes([k0, k1]);
+        if kind == DONE {
             return true;
         }
-        let Some(chain) = rest.get(20..length) else { return true };
-        found.extend(forward_drop(chain));
+        let Some(attributes) = rest.get(20..length) else { return true };
+        show(kind, attributes);
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     false
@@ -386,6 +421,23 @@ mod tests {
         assert!(forward_drops(&message(DONE, 0, 1, 0, 0, &[0; 4]), &mut found));
         assert_eq!(find(&[3, 0, 1, 0], 1), None, "an attribute shorter than its head");
         assert_eq!(find(&[200, 0, 1, 0, 1], 1), None, "an attribute longer than what is there");
+    }
+
+    #[test]
+    fn rules_are_counted_until_the_list_ends() {
+        let rule = message((NFTABLES << 8) | NEW_RULE, 0, 1, FAMILY_INET, 0, &string(1, "t"));
+        let mut count = 0;
+        assert!(!count_rules(&[rule.clone(), rule].concat(), &mut count));
+        assert!(count_rules(&message(DONE, 0, 1, 0, 0, &[0; 4]), &mut count));
+        assert_eq!(count, 2);
+        assert!(count_rules(&[255; 24], &mut count), "what can't be read ends it");
+    }
+
+    #[test]
+    fn the_rulesets_number_is_read() {
+        let answer = |kind| message((NFTABLES << 8) | kind, 0, 1, 0, 0, &number_of(1, 77));
+        assert_eq!(generation(&answer(NEW_GENERATION)), Some(77));
+        assert_eq!(generation(&answer(NEW_RULE)), None);
     }
 
     #[test]

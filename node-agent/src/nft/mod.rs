@@ -160,21 +160,46 @@ pub fn exists(name: &str) -> io::Result<bool> {
     }
 }
 
+/// Number of the kernel's whole ruleset: another one after each change that anybody made. Cheap to ask for.
+pub fn generation() -> io::Result<u32> {
+    let mut generation = None;
+    ask(&message::get_generation(), |answer| {
+        generation = message::generation(answer);
+        true
+    })?;
+    generation.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Does the kernel still hold this table with all its rules? Others are known to flush everything, and to flush a table
+/// and leave it empty.
+pub fn holds(table: &Table) -> io::Result<bool> {
+    let mut rules = 0;
+    ask(&message::get_rules(&table.name), |answer| message::count_rules(answer, &mut rules))?;
+    let wanted: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
+    Ok(rules == wanted && exists(&table.name)?)
+}
+
 /// Chains of any table that drop what is forwarded unless a rule accepts it, in words.
 pub fn forward_drops() -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    ask(&message::get_chains(), |answer| message::forward_drops(answer, &mut found))?;
+    Ok(found)
+}
+
+/// Asks, and reads answers until one is the last.
+fn ask(question: &[u8], mut last: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.set_non_blocking(true)?;
-    socket.send_to(&message::get_chains(), &SocketAddr::new(0, 0), 0)?;
-    let mut found = Vec::new();
-    // The kernel continues the list whenever some of it was read.
+    socket.send_to(question, &SocketAddr::new(0, 0), 0)?;
+    // The kernel continues a list whenever some of it was read.
     while let Ok((answer, _)) = socket.recv_from_full() {
         message::first_error(&answer)?;
-        if message::forward_drops(&answer, &mut found) {
+        if last(&answer) {
             break;
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Sends, and reads what the kernel says. It answers before the sending ends, so there is nothing to wait for.
