@@ -209,9 +209,9 @@ fn an_agent_writes_about_its_own_node_only_and_reads_no_ca() {
 
         let request = request(&api)?;
         let csr = |signer: &str, node: &str| {
-            let labels = json!({"kube-dmvpn.io/node": node, "kube-dmvpn.io/tunnel": "t"});
+            let annotations = json!({"kube-dmvpn.io/node": node, "kube-dmvpn.io/tunnel": "t"});
             json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
-                "metadata": {"generateName": "dmvpn-", "labels": labels},
+                "metadata": {"generateName": "dmvpn-", "annotations": annotations},
                 "spec": {"signerName": signer, "usages": ["client auth"], "request": request}})
         };
         let create = ["create", "-f", "-"];
@@ -231,8 +231,8 @@ fn an_agent_writes_about_its_own_node_only_and_reads_no_ca() {
             "agents of kube-dmvpn ask signer kube-dmvpn.io/node only",
         );
         let mut without = csr(ours, "a");
-        without["metadata"]["labels"] = json!({"kube-dmvpn.io/node": "a"});
-        refused(try_as(&api, &a, &without, &create), "label kube-dmvpn.io/tunnel must name the tunnel");
+        without["metadata"]["annotations"] = json!({"kube-dmvpn.io/node": "a"});
+        refused(try_as(&api, &a, &without, &create), "annotation kube-dmvpn.io/tunnel must name the tunnel");
         refused(
             offer(&api, &csr(ours, "a")),
             "signer kube-dmvpn.io/node is for agents of kube-dmvpn only, not for admin",

@@ -244,11 +244,11 @@ fn a_node_in_two_networks_survives_an_outage_of_the_api_server_and_a_conflict_ta
 }
 
 /// A request of the agent of `node`, made with the token of its pod; what the operator made of it.
-fn ask(plane: &ControlPlane, node: &str, name: &str, labels: Value, claims: &Claims) -> Result<Value> {
+fn ask(plane: &ControlPlane, node: &str, name: &str, about: Value, claims: &Claims) -> Result<Value> {
     let (request, _key) = Request::make(claims).map_err(|e| Error::other(e.0))?;
     let request = json!({
         "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
-        "metadata": {"name": name, "labels": labels},
+        "metadata": {"name": name, "annotations": about},
         "spec": {
             "signerName": "kube-dmvpn.io/node", "request": base64(request.as_bytes()),
             "usages": ["digital signature", "client auth"], "expirationSeconds": 86400,
@@ -334,13 +334,13 @@ fn an_agent_gets_the_certificate_of_its_own_node_and_no_other() {
         let _operator = plane.operator("operator", 9478)?;
         wait_for_nodes(&plane, &[0, 1])?;
 
-        let labels = |node: &str| json!({"kube-dmvpn.io/node": node, "kube-dmvpn.io/tunnel": "hq-spokes"});
+        let about = |node: &str| json!({"kube-dmvpn.io/node": node, "kube-dmvpn.io/tunnel": "hq-spokes"});
         let good = Claims {
             name: "n-1.hq.example.com".into(),
             tunnel_addresses: vec!["10.200.16.1".parse().map_err(Error::other)?],
             prefixes: vec!["10.1.1.0/24".parse().map_err(Error::other)?],
         };
-        let signed = ask(&plane, "n-1", "good", labels("n-1"), &good)?;
+        let signed = ask(&plane, "n-1", "good", about("n-1"), &good)?;
         let (approved, ..) = condition(&signed, "Approved");
         assert_eq!(approved, "True");
         let chain = plane.kubectl(&[
@@ -358,17 +358,17 @@ fn an_agent_gets_the_certificate_of_its_own_node_and_no_other() {
         assert!(own.validity.1.abs_diff(now + 86_400) < 600, "expirationSeconds is honoured");
 
         let more = Claims { prefixes: vec!["10.1.0.0/16".parse().map_err(Error::other)?], ..good.clone() };
-        denied(&ask(&plane, "n-1", "more", labels("n-1"), &more)?, "WrongClaims");
+        denied(&ask(&plane, "n-1", "more", about("n-1"), &more)?, "WrongClaims");
         let other = Claims { name: "n-0.hq.example.com".into(), ..good.clone() };
-        denied(&ask(&plane, "n-1", "other-name", labels("n-1"), &other)?, "WrongClaims");
+        denied(&ask(&plane, "n-1", "other-name", about("n-1"), &other)?, "WrongClaims");
         // For another node an agent cannot even ask, by the chart's policy.
-        let refused = ask(&plane, "n-0", "other-node", labels("n-1"), &good).map(drop);
+        let refused = ask(&plane, "n-0", "other-node", about("n-1"), &good).map(drop);
         assert!(refused.is_err_and(|e| e.to_string().contains("own node only")));
 
         // A CA that is confined to another cluster says so, where people look for it.
         plane.apply(&spoke("").replace(none, &security("foreign-ca")))?;
         std::thread::sleep(Duration::from_secs(2));
-        denied(&ask(&plane, "n-1", "foreign", labels("n-1"), &good)?, "CARefuses");
+        denied(&ask(&plane, "n-1", "foreign", about("n-1"), &good)?, "CARefuses");
         plane.wait_for("the condition", PATIENCE, &["dmvpnspoke", "hq-spokes"], |spoke| {
             let (issued, reason, message) = condition(spoke, "CertificatesIssued");
             let said = issued == "False" && reason == "CARefuses" && message.contains("branch.example.com");
@@ -379,7 +379,7 @@ fn an_agent_gets_the_certificate_of_its_own_node_and_no_other() {
         plane.apply(&spoke("").replace(none, &security("missing-ca")))?;
         std::thread::sleep(Duration::from_secs(2));
         let late = std::thread::scope(|scope| {
-            let asking = scope.spawn(|| ask(&plane, "n-1", "late", labels("n-1"), &good));
+            let asking = scope.spawn(|| ask(&plane, "n-1", "late", about("n-1"), &good));
             plane.wait_for("the condition", PATIENCE, &["dmvpnspoke", "hq-spokes"], |spoke| {
                 let (_, reason, message) = condition(spoke, "CertificatesIssued");
                 let said = reason == "CAUnusable" && message.contains("missing-ca");

@@ -2,7 +2,7 @@
 //! is for, and asks for no more than the operator itself told that node to be.
 
 use crds::DmvpnNode;
-use crds::kubernetes::{NODE_LABEL, SIGNER, TOKEN_NODE, TUNNEL_LABEL};
+use crds::kubernetes::{NODE, SIGNER, TOKEN_NODE, TUNNEL};
 use crds::node::NodeTunnel;
 use crds::spec::{Authentication, IssuedBy, SecurityMode};
 use identity::pki::{Authority, Claims, Request, Validity};
@@ -71,9 +71,9 @@ fn refuse(reason: &'static str, message: impl Into<String>) -> Refusal {
 
 /// The Node and the tunnel that a request says it is for.
 pub fn subject(csr: &CertificateSigningRequest) -> (Option<&str>, Option<&str>) {
-    let labels = csr.metadata.labels.as_ref();
-    let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
-    (label(NODE_LABEL), label(TUNNEL_LABEL))
+    let annotations = csr.metadata.annotations.as_ref();
+    let of = |key: &str| annotations.and_then(|annotations| annotations.get(key)).map(String::as_str);
+    (of(NODE), of(TUNNEL))
 }
 
 /// Has somebody approved it already?
@@ -149,7 +149,7 @@ fn tunnel<'a>(
 ) -> Result<&'a NodeTunnel, Refusal> {
     let (for_node, for_tunnel) = subject(csr);
     let (Some(for_node), Some(for_tunnel)) = (for_node, for_tunnel) else {
-        return Err(refuse("Malformed", format!("labels {NODE_LABEL} and {TUNNEL_LABEL} must be there")));
+        return Err(refuse("Malformed", format!("annotations {NODE} and {TUNNEL} must be there")));
     };
     if for_node != requester {
         return Err(refuse(

@@ -1,7 +1,7 @@
 //! The objects by which a certificate is asked for: a CertificateSigningRequest for our signer, or cert-manager's
 //! CertificateRequest. Pure.
 
-use crds::kubernetes::{NODE_LABEL, SIGNER, TUNNEL_LABEL};
+use crds::kubernetes::{NODE, SIGNER, TUNNEL, label_value};
 use crds::spec::IssuerRef;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{
@@ -44,10 +44,11 @@ impl Subject {
     }
 
     fn metadata(&self, request: &str) -> ObjectMeta {
-        let labels = [(NODE_LABEL, &self.node), (TUNNEL_LABEL, &self.tunnel)];
+        let about = [(NODE, &self.node), (TUNNEL, &self.tunnel)];
         ObjectMeta {
             name: Some(self.name(request)),
-            labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect()),
+            annotations: Some(about.map(|(key, name)| (key.to_owned(), name.clone())).into()),
+            labels: Some(about.map(|(key, name)| (key.to_owned(), label_value(name))).into()),
             ..ObjectMeta::default()
         }
     }
@@ -137,6 +138,14 @@ mod tests {
         let (one, other) = (subject("a-1").name("one"), subject("a-1").name("other"));
         assert!(one.starts_with("dmvpn-a-1-site-") && one != other, "{one} {other}");
         assert!(subject(&"n".repeat(253)).name("one").len() <= MAX_NAME);
+    }
+
+    #[test]
+    fn a_node_with_a_long_name_says_it_where_there_is_room() {
+        let long = "n".repeat(200);
+        let metadata = to_operator(&subject(&long), "request").metadata;
+        assert_eq!(metadata.annotations.unwrap()[NODE], long);
+        assert!(metadata.labels.unwrap().values().all(|value| value.len() <= 63));
     }
 
     fn told(kind: &str, certificate: &[u8]) -> CertificateSigningRequest {

@@ -20,10 +20,10 @@ fn claimed() -> Claims {
 
 fn csr(claims: &Claims) -> CertificateSigningRequest {
     let (request, _key) = Request::make(claims).unwrap();
-    let labels = [(NODE_LABEL, "a-1"), (TUNNEL_LABEL, "branch-a")];
+    let about = [(NODE, "a-1"), (TUNNEL, "branch-a")];
     CertificateSigningRequest {
         metadata: ObjectMeta {
-            labels: Some(labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+            annotations: Some(about.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
             ..ObjectMeta::default()
         },
         spec: CertificateSigningRequestSpec {
@@ -135,7 +135,7 @@ fn an_agent_gets_none_for_another_node() {
     assert_eq!(bound(&["a-1", "b-1"]), "NodeUnproven");
     assert_eq!(bound(&[""]), "NodeUnproven");
     assert_eq!(refused(|csr| csr.spec.extra = None), "NodeUnproven");
-    assert_eq!(refused(|csr| csr.metadata.labels = None), "Malformed");
+    assert_eq!(refused(|csr| csr.metadata.annotations = None), "Malformed");
 }
 
 #[test]
@@ -166,10 +166,10 @@ fn what_is_no_request_is_malformed() {
 #[test]
 fn a_tunnel_that_is_not_there_or_has_another_issuer_gets_none() {
     assert_eq!(reason(&csr(&claimed()), None), "NoSuchTunnel");
-    let label = |csr: &mut CertificateSigningRequest| {
-        csr.metadata.labels.as_mut().unwrap().insert(TUNNEL_LABEL.into(), "other".into());
+    let other = |csr: &mut CertificateSigningRequest| {
+        csr.metadata.annotations.as_mut().unwrap().insert(TUNNEL.into(), "other".into());
     };
-    assert_eq!(refused(label), "NoSuchTunnel");
+    assert_eq!(refused(other), "NoSuchTunnel");
     assert_eq!(reason(&csr(&claimed()), Some(&dmvpn_node("CertManager"))), "NotIssuedHere");
 }
 
