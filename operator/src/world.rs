@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use plan::{AddressKind, Network, NodeFacts, ResourceKind, ResourceName};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -194,7 +195,7 @@ impl PodRanges {
     /// From Calico's BlockAffinity.
     pub fn of_calico(object: &DynamicObject) -> Option<Self> {
         let spec = object.data.get("spec")?;
-        let text = |field: &str| spec.get(field).and_then(serde_json::Value::as_str);
+        let text = |field: &str| spec.get(field).and_then(Value::as_str);
         let released = text("deleted") == Some("true") || text("state").is_some_and(|s| s != "confirmed");
         if released {
             return None;
@@ -202,10 +203,13 @@ impl PodRanges {
         Some(Self { node: text("node")?.to_owned(), ranges: vec![text("cidr")?.parse().ok()?] })
     }
 
-    /// From a CiliumNode.
+    /// From a CiliumNode: of one pool for the whole cluster, or of several (`ipam.mode: multi-pool`).
     pub fn of_cilium(object: &DynamicObject) -> Option<Self> {
-        let ranges = object.data.get("spec")?.get("ipam")?.get("podCIDRs")?.as_array()?;
-        let ranges = ranges.iter().filter_map(|range| range.as_str()?.parse().ok()).collect();
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let ipam = object.data.get("spec")?.get("ipam")?;
+        let pools = list(&ipam["pools"]["allocated"]).into_iter().flat_map(|pool| list(&pool["cidrs"]));
+        let ranges = list(&ipam["podCIDRs"]).into_iter().chain(pools);
+        let ranges = ranges.filter_map(|range| range.as_str()?.parse().ok()).collect();
         Some(Self { node: object.metadata.name.clone()?, ranges })
     }
 }
@@ -246,7 +250,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn object(value: serde_json::Value) -> DynamicObject {
+    fn object(value: Value) -> DynamicObject {
         serde_json::from_value(value).unwrap()
     }
 
@@ -300,6 +304,13 @@ mod tests {
         }));
         let ranges = vec!["10.5.1.0/24".parse().unwrap(), "fd00:5::/64".parse().unwrap()];
         assert_eq!(PodRanges::of_cilium(&node), Some(PodRanges { node: "a-1".into(), ranges }));
+        let of_pools = object(json!({
+            "apiVersion": "cilium.io/v2", "kind": "CiliumNode", "metadata": {"name": "a-1"},
+            "spec": {"ipam": {"pools": {"allocated": [
+                {"pool": "default", "cidrs": ["10.5.1.0/27"]}, {"pool": "mars", "cidrs": ["10.6.1.0/27", "10.6.2.0/27"]},
+            ]}}}
+        }));
+        assert_eq!(PodRanges::of_cilium(&of_pools).unwrap().ranges.len(), 3);
     }
 
     #[test]
