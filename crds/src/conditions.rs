@@ -16,6 +16,8 @@ pub const ACCEPTED: &str = "Accepted";
 pub const CONFLICT: &str = "Conflict";
 /// (`issuedBy: Operator`) nodes' certificates are signed when they are asked for.
 pub const CERTIFICATES_ISSUED: &str = "CertificatesIssued";
+/// (`issuedBy: Operator`) the CA can sign whatever the nodes need, and will for a while.
+pub const AUTHORITY_HEALTHY: &str = "AuthorityHealthy";
 
 /// Reasons, by the condition they stand in. CamelCase, as the API conventions ask.
 pub mod reasons {
@@ -87,8 +89,14 @@ pub mod reasons {
     pub const SIGNED: &str = "Signed";
     /// `CertificatesIssued`: no node has asked yet.
     pub const NOT_ASKED: &str = "NotAsked";
-    /// `CertificatesIssued`: the Secret of the CA is missing or cannot be used.
+    /// `CertificatesIssued`, `AuthorityHealthy`: the Secret of the CA is missing or cannot be used.
     pub const CA_UNUSABLE: &str = "CAUnusable";
-    /// `CertificatesIssued`: the CA may not issue for what the nodes are to claim.
+    /// `CertificatesIssued`, `AuthorityHealthy`: the CA may not issue for what the nodes are to claim.
     pub const CA_REFUSES: &str = "CARefuses";
+    /// `AuthorityHealthy`: the CA has run out.
+    pub const CA_EXPIRED: &str = "CAExpired";
+    /// `AuthorityHealthy`: what the CA signs now ends before its time, with the CA.
+    pub const CA_EXPIRES_SOON: &str = "CAExpiresSoon";
+    /// `AuthorityHealthy`: it can.
+    pub const USABLE: &str = "Usable";
 }

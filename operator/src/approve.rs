@@ -9,23 +9,18 @@ use crate::status::Signing;
 use crate::watch::Stores;
 use crds::conditions::reasons;
 use futures::StreamExt as _;
-use identity::pki::{Authority, Request, Validity};
+use identity::pki::{Request, Validity};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
-use zeroize::Zeroizing;
+use std::time::Duration;
 
-/// How long a CA that was read is used without reading its Secret again: a thousand nodes ask at once after an install.
-const CA_KEPT: Duration = Duration::from_secs(10);
 /// Seconds within which a change of a `DmvpnNode` has come to us, whom it has reached by then. A request that seems wrong
 /// is looked at again for so long: a denial can't be taken back.
 const NEWS_ARRIVE: u64 = 5;
@@ -40,7 +35,6 @@ pub async fn run(context: Arc<Context>, stores: Arc<Stores>) {
     let signer = Signer {
         agent: format!("system:serviceaccount:{}:{}", context.namespace, crds::kubernetes::AGENT_ACCOUNT),
         context,
-        authorities: Mutex::default(),
     };
     stores.listed().await;
     let mut retries = Retries::within(CA_AWAITED);
@@ -73,7 +67,6 @@ pub async fn run(context: Arc<Context>, stores: Arc<Stores>) {
                 }
             }
         }
-        signer.authorities.lock().await.retain(|_, (read, _)| read.elapsed() < CA_KEPT);
         tokio::select! {
             () = stores.requests_changed.notified() => {}
             () = retries.next_due() => {}
@@ -93,13 +86,9 @@ enum Failed {
     Early(String),
 }
 
-/// CAs by their Secrets: when they were read, and what is wrong with those that cannot be used.
-type Authorities = BTreeMap<String, (Instant, Result<Arc<Authority>, String>)>;
-
 struct Signer {
     context: Arc<Context>,
     agent: String,
-    authorities: Mutex<Authorities>,
 }
 
 impl Signer {
@@ -143,53 +132,9 @@ impl Signer {
         request: &Request,
         validity: Validity,
     ) -> Result<Result<String, Refusal>, Failed> {
-        let authority = self.authority(ca_secret).await?;
+        let Context { client, namespace, authorities, .. } = &*self.context;
+        let authority = authorities.get(client, namespace, ca_secret).await?.map_err(Failed::Authority)?;
         Ok(sign::sign(&authority, request, validity))
-    }
-
-    async fn authority(&self, name: &str) -> Result<Arc<Authority>, Failed> {
-        // Held while the Secret is read: of many who ask at once, one reads it.
-        let mut authorities = self.authorities.lock().await;
-        if let Some((_, read)) = authorities.get(name).filter(|(at, _)| at.elapsed() < CA_KEPT) {
-            return read.clone().map_err(Failed::Authority);
-        }
-        let read = match self.read_authority(name).await {
-            Ok(authority) => Ok(Arc::new(authority)),
-            Err(Failed::Authority(message)) => Err(message),
-            Err(error) => return Err(error),
-        };
-        authorities.insert(name.to_owned(), (Instant::now(), read.clone()));
-        read.map_err(Failed::Authority)
-    }
-
-    async fn read_authority(&self, name: &str) -> Result<Authority, Failed> {
-        let namespace = &self.context.namespace;
-        let unusable = |what: String| Failed::Authority(format!("Secret {namespace}/{name}{what}"));
-        let secrets: Api<Secret> = Api::namespaced(self.context.client.clone(), namespace);
-        let mut secret = match patiently(secrets.get(name)).await {
-            Ok(secret) => secret,
-            Err(error) if error.is_gone() => {
-                return Err(unusable(
-                    ", which caSecret names, is not there: make it with tls.crt and tls.key of the cluster's CA \
-                     (dmvpnctl pki makes them)"
-                        .to_owned(),
-                ));
-            }
-            Err(error) if error.is_forbidden() => {
-                return Err(unusable(
-                    ", which caSecret names, may not be read by the operator: add it to the chart's value caSecrets"
-                        .to_owned(),
-                ));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let mut data = secret.data.take().unwrap_or_default();
-        let mut entry = |key: &str| {
-            let value = data.remove(key).map(|ByteString(value)| Zeroizing::new(value));
-            value.ok_or_else(|| unusable(format!(", which caSecret names, has no entry {key}")))
-        };
-        Authority::from_pem(&entry("tls.crt")?, &entry("tls.key")?)
-            .map_err(|e| unusable(format!(": {}", e.0)))
     }
 
     async fn issue(&self, csr: &CertificateSigningRequest, chain: String) -> Result<(), Failed> {

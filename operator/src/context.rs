@@ -1,5 +1,6 @@
 //! What all parts of the operator share.
 
+use crate::authority::Authorities;
 use crate::metrics::Metrics;
 use crate::status::Signing;
 use kube::Client;
@@ -20,6 +21,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Writes Events.
     pub recorder: Recorder,
+    /// The CAs that sign.
+    pub authorities: Authorities,
     /// Something that decisions are made from has changed.
     pub changed: Notify,
     signing: Mutex<BTreeMap<String, Signing>>,
@@ -36,6 +39,7 @@ impl Context {
             namespace,
             identity,
             metrics: Metrics::default(),
+            authorities: Authorities::default(),
             changed: Notify::new(),
             signing: Mutex::default(),
         }

@@ -67,6 +67,7 @@ fn is_bad(condition: &Condition) -> bool {
         conditions::ACCEPTED
         | conditions::READY
         | conditions::HUBS_REACHABLE
+        | conditions::AUTHORITY_HEALTHY
         | conditions::CERTIFICATES_ISSUED => condition.status == "False",
         _ => false,
     }

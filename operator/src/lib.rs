@@ -9,6 +9,7 @@
 //! status     decision + what nodes report -> status of each resource; events say what changed
 //! reconcile  the loop that does all this
 //! sign       judges one request for a certificate; approve carries it out
+//! authority  the CAs that sign: what is wrong with them, before a node asks
 //! run        one replica: lease (leader election), then all of the above
 //! uninstall  for the chart's pre-delete hook; cleanup of the nodes
 //! check      for helm test
@@ -18,6 +19,7 @@
 pub mod addresses;
 pub mod apply;
 pub mod approve;
+pub mod authority;
 pub mod check;
 pub mod cleanup;
 pub mod context;

@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,7 @@ pub struct Metrics {
     reconciles: Histogram,
     objects: Family<Kind, Gauge>,
     leader: Gauge,
+    authorities: Family<Ca, Gauge>,
     /// May we be asked for? A follower is ready too: it is there to take over.
     ready: AtomicBool,
     /// When a leader's loop went round the last time.
@@ -49,6 +51,11 @@ struct Outcome {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Ca {
+    secret: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
 }
@@ -63,17 +70,33 @@ impl Default for Metrics {
             reconciles: Histogram::new(BUCKETS),
             objects: Family::default(),
             leader: Gauge::default(),
+            authorities: Family::default(),
             ready: AtomicBool::new(false),
             beat: Mutex::new(None),
         };
-        let Self { registry, writes, requests, watches, reconciles, objects, leader, ready: _, beat: _ } =
-            &mut metrics;
+        let Self {
+            registry,
+            writes,
+            requests,
+            watches,
+            reconciles,
+            objects,
+            leader,
+            authorities,
+            ready: _,
+            beat: _,
+        } = &mut metrics;
         registry.register("writes", "Writes to the API server", writes.clone());
         registry.register("certificate_requests", "Requests for certificates, by outcome", requests.clone());
         registry.register("watch_failures", "Watches that failed and began again", watches.clone());
         registry.register("reconcile_seconds", "How long a reconcile took", reconciles.clone());
         registry.register("objects", "Objects known, by kind", objects.clone());
         registry.register("leader", "1 on the replica that acts", leader.clone());
+        registry.register(
+            "ca_expiry_timestamp_seconds",
+            "When a CA runs out, by Secret",
+            authorities.clone(),
+        );
         metrics
     }
 }
@@ -87,6 +110,15 @@ impl Metrics {
     /// A request for a certificate was settled.
     pub fn signed(&self, outcome: &'static str) {
         self.requests.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// The CAs in use, by Secret: their last seconds.
+    pub fn authorities(&self, all: &BTreeMap<String, u64>) {
+        self.authorities.clear();
+        for (secret, end) in all {
+            let gauge = self.authorities.get_or_create(&Ca { secret: secret.clone() });
+            gauge.set(i64::try_from(*end).unwrap_or(i64::MAX));
+        }
     }
 
     /// A watch failed.

@@ -1,12 +1,15 @@
 //! The loop: what is known -> what is decided -> what is written -> what is said. Everything at once, as one change may
 //! concern every node, and a thousand nodes are decided in milliseconds.
 
+use crate::authority::{self, Examined, Finding};
 use crate::context::Context;
 use crate::decide::{Decision, decide};
 use crate::retry::{Retries, jittered};
+use crate::status::Issuance;
 use crate::watch::Stores;
 use crate::world::{Declared, Resource, World};
 use crate::{apply, events, finalize, status};
+use crds::conditions::reasons;
 use crds::kubernetes::OPERATOR;
 use crds::status::NetworkStatus;
 use crds::{API_VERSION, DmvpnHub, DmvpnSpoke};
@@ -24,6 +27,8 @@ use std::time::{Duration, Instant};
 const DEBOUNCE: Duration = Duration::from_millis(150);
 /// Everything is looked at again after so long, at the latest.
 const RESYNC: Duration = Duration::from_secs(300);
+/// And CAs after so long: nothing tells that one was replaced, or that its time has come.
+const EXAMINATION: Duration = Duration::from_secs(60);
 /// Counts alone are written no more often than this.
 const COUNTS: Duration = Duration::from_secs(15);
 
@@ -37,6 +42,7 @@ pub async fn run(context: Arc<Context>, stores: Arc<Stores>) {
         nodes: Retries::default(),
         resources: Retries::default(),
         counted: BTreeMap::new(),
+        examined: BTreeMap::new(),
         unreadable: BTreeSet::new(),
     };
     loop {
@@ -62,6 +68,8 @@ struct Reconciler {
     resources: Retries,
     /// When the status of each resource was written the last time.
     counted: BTreeMap<ResourceName, Instant>,
+    /// What their CAs were seen to permit.
+    examined: BTreeMap<ResourceName, Examined>,
     /// Resources that could not be read, of which that has been said.
     unreadable: BTreeSet<(ResourceName, String)>,
 }
@@ -82,7 +90,39 @@ impl Reconciler {
         self.context.metrics.world(&world);
         self.finalize(&world).await;
         self.say_unreadable(&world).await;
-        self.update_statuses(&world, &decision).await
+        let findings = self.examine(&world, &decision).await;
+        let wait = self.update_statuses(&world, &decision, &findings).await;
+        if self.examined.is_empty() { wait } else { wait.min(EXAMINATION) }
+    }
+
+    /// Looks at the CAs that resources name.
+    async fn examine(&mut self, world: &World, decision: &Decision) -> BTreeMap<ResourceName, Finding> {
+        let Context { client, namespace, authorities, metrics, .. } = &*self.context;
+        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        let (mut findings, mut ends) = (BTreeMap::new(), BTreeMap::new());
+        let mut resources = world.resources();
+        resources.retain(|resource| status::ca_secret(resource).is_some());
+        self.examined.retain(|name, _| resources.iter().any(|resource| resource.name == *name));
+        for resource in &resources {
+            let examined = self.examined.entry(resource.name.clone()).or_default();
+            let Some(report) = decision.reports.get(&resource.name) else { continue };
+            let Some(secret) = status::ca_secret(resource) else { continue };
+            let finding = match authorities.get(client, namespace, secret).await {
+                Ok(Ok(authority)) => {
+                    ends.insert(secret.to_owned(), authority.not_after());
+                    let claims = authority::claims(resource, &report.nodes, world);
+                    examined.look(secret, &authority, &claims, now)
+                }
+                Ok(Err(why)) => Finding::Bad(reasons::CA_UNUSABLE, why),
+                Err(error) => {
+                    tracing::info!(secret, %error, "the CA could not be looked at");
+                    continue;
+                }
+            };
+            findings.insert(resource.name.clone(), finding);
+        }
+        metrics.authorities(&ends);
+        findings
     }
 
     async fn finalize(&mut self, world: &World) {
@@ -124,7 +164,12 @@ impl Reconciler {
         self.unreadable = still;
     }
 
-    async fn update_statuses(&mut self, world: &World, decision: &Decision) -> Duration {
+    async fn update_statuses(
+        &mut self,
+        world: &World,
+        decision: &Decision,
+        findings: &BTreeMap<ResourceName, Finding>,
+    ) -> Duration {
         let signing = self.context.signing();
         // Times in the API have whole seconds.
         let now = Timestamp::now();
@@ -134,8 +179,11 @@ impl Reconciler {
         self.counted.retain(|name, _| resources.iter().any(|resource| resource.name == *name));
         for resource in &resources {
             let Some(report) = decision.reports.get(&resource.name) else { continue };
-            let signing = signing.get(&resource.name.name);
-            let new = status::status(resource, report, world, signing, &now);
+            let issuance = Issuance {
+                signing: signing.get(&resource.name.name),
+                authority: findings.get(&resource.name),
+            };
+            let new = status::status(resource, report, world, issuance, &now);
             if resource.status == Some(&new) {
                 continue;
             }

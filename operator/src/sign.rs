@@ -2,6 +2,7 @@
 //! is for, and asks for no more than the operator itself told that node to be.
 
 use crds::DmvpnNode;
+use crds::conditions::reasons;
 use crds::kubernetes::{NODE, SIGNER, TOKEN_NODE, TUNNEL};
 use crds::node::NodeTunnel;
 use crds::spec::{Authentication, IssuedBy, SecurityMode};
@@ -111,13 +112,13 @@ pub fn sign(authority: &Authority, request: &Request, validity: Validity) -> Res
     // The API server's clock and ours may differ; a CA that runs out this minute is of no use either.
     if authority.not_after() <= validity.not_before + BACKDATED {
         return Err(refuse(
-            "CAExpired",
+            reasons::CA_EXPIRED,
             "the CA's certificate has run out: put a new one, with its key, into the Secret (dmvpnctl pki makes them)",
         ));
     }
     authority.sign(request, &request.claims, validity).map_err(|e| {
         refuse(
-            "CARefuses",
+            reasons::CA_REFUSES,
             format!("the CA may not issue this certificate: {}; give the cluster a CA that covers it", e.0),
         )
     })

@@ -1,5 +1,6 @@
 //! The status of hubs and spokes, from what deciding found out and what the nodes report: pure.
 
+use crate::authority::Finding;
 use crate::decide::Report;
 use crate::world::{Resource, World};
 use crds::conditions::{self as types, reasons};
@@ -26,12 +27,21 @@ pub enum Signing {
     Failed(&'static str, String),
 }
 
+/// What is known of certificates of one resource that the operator issues.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Issuance<'a> {
+    /// How signing went the last time.
+    pub signing: Option<&'a Signing>,
+    /// What is to be said of the CA; `None`: the API server did not tell.
+    pub authority: Option<&'a Finding>,
+}
+
 /// The status that a resource is to have.
 pub fn status(
     resource: &Resource<'_>,
     report: &Report,
     world: &World,
-    signing: Option<&Signing>,
+    issuance: Issuance<'_>,
     now: &Time,
 ) -> NetworkStatus {
     let nodes: Vec<NodeView<'_>> =
@@ -50,7 +60,8 @@ pub fn status(
     }
     let old = resource.status.map(|status| status.conditions.as_slice()).unwrap_or_default();
     if issued_by_operator(resource) {
-        said.push(certificates_issued(signing, old));
+        said.push(certificates_issued(issuance.signing, old));
+        said.extend(authority_healthy(issuance.authority, old));
     }
     let generation = resource.metadata.generation;
     let mut conditions: Vec<Condition> = said.into_iter().map(|c| c.dated(old, generation, now)).collect();
@@ -160,6 +171,16 @@ struct Said {
 impl Said {
     fn new(type_: &'static str, status: &'static str, reason: &str, message: impl Into<String>) -> Self {
         Self { type_, status, reason: reason.to_owned(), message: message.into() }
+    }
+
+    /// As it was said before.
+    fn again(type_: &'static str, old: &Condition) -> Self {
+        let status = match old.status.as_str() {
+            "True" => "True",
+            "False" => "False",
+            _ => "Unknown",
+        };
+        Self::new(type_, status, &old.reason, old.message.clone())
     }
 
     /// The time of the last transition changes only with the status, as the API conventions ask.
@@ -321,6 +342,11 @@ fn issued_by_operator(resource: &Resource<'_>) -> bool {
     certificates(resource).is_some_and(|certificates| certificates.issued_by == IssuedBy::Operator)
 }
 
+/// The Secret of the CA that signs for a resource's nodes, if the operator does.
+pub fn ca_secret<'a>(resource: &Resource<'a>) -> Option<&'a str> {
+    certificates(resource).filter(|_| issued_by_operator(resource))?.ca_secret.as_deref()
+}
+
 fn unverified(resource: &Resource<'_>) -> Said {
     let type_ = types::IDENTITY_UNVERIFIED;
     match resource.network.security.mode {
@@ -360,17 +386,22 @@ fn certificates_issued(signing: Option<&Signing>, old: &[Condition]) -> Said {
             Said::new(type_, "True", reasons::SIGNED, "the last certificate that was asked for was signed")
         }
         (Some(Signing::Failed(reason, message)), _) => Said::new(type_, "False", reason, message.clone()),
-        (None, Some(old)) => {
-            let status = match old.status.as_str() {
-                "True" => "True",
-                "False" => "False",
-                _ => "Unknown",
-            };
-            Said::new(type_, status, &old.reason, old.message.clone())
-        }
+        (None, Some(old)) => Said::again(type_, old),
         (None, None) => {
             Said::new(type_, "Unknown", reasons::NOT_ASKED, "no node has asked for a certificate")
         }
+    }
+}
+
+fn authority_healthy(finding: Option<&Finding>, old: &[Condition]) -> Option<Said> {
+    let type_ = types::AUTHORITY_HEALTHY;
+    match finding {
+        Some(Finding::Usable) => {
+            let message = "the CA can sign what every node is to claim";
+            Some(Said::new(type_, "True", reasons::USABLE, message))
+        }
+        Some(Finding::Bad(reason, message)) => Some(Said::new(type_, "False", reason, message.clone())),
+        None => find(old, type_).map(|old| Said::again(type_, old)),
     }
 }
 

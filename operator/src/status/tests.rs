@@ -71,7 +71,8 @@ fn of(
 ) -> NetworkStatus {
     let world = World { declared: vec![Arc::new(declared)], ..world.clone() };
     let resources = world.resources();
-    status(&resources[0], report, &world, signing, &Time(Timestamp::from_second(second).unwrap()))
+    let issuance = Issuance { signing, authority: None };
+    status(&resources[0], report, &world, issuance, &Time(Timestamp::from_second(second).unwrap()))
 }
 
 fn condition<'a>(status: &'a NetworkStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
@@ -179,6 +180,23 @@ fn what_signing_found_out_survives_a_restart_of_the_operator() {
     assert_eq!(condition(&first, "CertificatesIssued"), ("False", "CAUnusable", "Secret ca is not there"));
     let later = of(declared(certificates(), Some(&first)), &world, &report, None, 9);
     assert_eq!(first, later);
+}
+
+#[test]
+fn what_is_wrong_with_a_ca_is_said_and_stands_while_the_api_server_is_silent() {
+    let (world, report) = world(vec![dmvpn_node("a-1", UP, ["Up", "Up"])]);
+    let certificates = || json!({"authentication": {"certificates": {"caSecret": "ca", "trust": "roots"}}});
+    let told = |old: Option<&NetworkStatus>, authority: Option<&Finding>| {
+        let world = World { declared: vec![Arc::new(declared(certificates(), old))], ..world.clone() };
+        let issuance = Issuance { signing: None, authority };
+        status(&world.resources()[0], &report, &world, issuance, &Time(Timestamp::UNIX_EPOCH))
+    };
+    let first = told(None, Some(&Finding::Bad(reasons::CA_EXPIRES_SOON, "in a week".into())));
+    assert_eq!(condition(&first, "AuthorityHealthy"), ("False", "CAExpiresSoon", "in a week"));
+    assert_eq!(told(Some(&first), None), first);
+    let mended = told(Some(&first), Some(&Finding::Usable));
+    assert_eq!(condition(&mended, "AuthorityHealthy").0, "True");
+    assert!(find(&told(None, None).conditions, "AuthorityHealthy").is_none(), "nothing is known yet");
 }
 
 #[test]

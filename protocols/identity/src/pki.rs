@@ -201,6 +201,19 @@ impl Authority {
         self.certify(&key, claims, validity)
     }
 
+    /// May a certificate with these claims be issued here?
+    ///
+    /// # Errors
+    /// The claims go beyond what this CA may issue for.
+    pub fn permits(&self, claims: &Claims) -> Result<(), CertificateError> {
+        let own = self.chain.first().ok_or_else(|| refused("there is no CA"))?;
+        let key = own.key.to_der().map_err(|_| refused("the CA's key cannot be written"))?;
+        let key = SubjectPublicKeyInfo::from_der(&key).map_err(unmade)?;
+        let validity = Validity { not_before: own.validity.0, not_after: own.validity.1 };
+        // One for a key that is at hand, which goes nowhere.
+        self.certify(&key, claims, validity).map(drop)
+    }
+
     /// A list of all that this CA has revoked, in PEM. Numbers of later lists must be higher.
     ///
     /// # Errors

@@ -61,7 +61,9 @@ fn a_ca_issues_nothing_beyond_its_confines() {
     ] {
         let error = ca.node(&wanted, YEAR).err().unwrap().0;
         assert!(error.contains(reason), "{error}");
+        assert!(ca.permits(&wanted).unwrap_err().0.contains(reason), "said without issuing, too");
     }
+    ca.permits(&claims("a.hq.example.com", "10.200.0.7", "10.0.7.0/24")).unwrap();
     assert!(ca.intermediate("further", &hq(), YEAR).is_err());
 }
 
