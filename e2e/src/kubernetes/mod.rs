@@ -18,6 +18,7 @@
 //! | dual stack: node `k` | fd00:192:`i`::`k`, on the LAN only | the same |
 //! | and its pods | fd00:10:`i`:`k`::/64 | the same |
 
+mod agent;
 pub mod cgroup;
 mod cluster;
 mod control_plane;
@@ -29,8 +30,9 @@ pub mod overlay;
 mod pki;
 mod pod;
 mod stage;
-
 mod writes;
+
+pub use agent::LoneAgent;
 pub use cluster::{Cluster, Plan};
 pub use control_plane::ControlPlane;
 pub use image::Image;
