@@ -64,7 +64,7 @@ impl Writer {
         let mut pause = RETRY.0;
         let mut not_before = Instant::ZERO;
         loop {
-            // What is applied from here on is not missed.
+            // What is applied, or turns, from here on is not missed.
             let mut applied = std::pin::pin!(shared.changed.notified());
             applied.as_mut().enable();
             let mut turned = std::pin::pin!(shared.turned.notified());
