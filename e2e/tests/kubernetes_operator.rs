@@ -366,8 +366,19 @@ fn an_agent_gets_the_certificate_of_its_own_node_and_no_other() {
         assert!(refused.is_err_and(|e| e.to_string().contains("own node only")));
 
         // A CA that is confined to another cluster says so, where people look for it.
+        let authority = |reason: &str, words: &str| {
+            plane.wait_for("what is said of the CA", PATIENCE, &["dmvpnspoke", "hq-spokes"], |spoke| {
+                let (healthy, said, message) = condition(spoke, "AuthorityHealthy");
+                let as_wanted = healthy == "False" && said == reason && message.contains(words);
+                if as_wanted { Ok(()) } else { Err(spoke["status"].to_string()) }
+            })
+        };
+        // It has 30 days, less the seconds since.
+        authority("CAExpiresSoon", "what it signs ends with it")?;
         plane.apply(&spoke("").replace(none, &security("foreign-ca")))?;
-        std::thread::sleep(Duration::from_secs(2));
+        authority("CARefuses", "branch.example.com")?;
+        let events = plane.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"])?;
+        assert!(events.contains("CAExpiresSoon"), "{events}");
         denied(&ask(&plane, "n-1", "foreign", about("n-1"), &good)?, "CARefuses");
         plane.wait_for("the condition", PATIENCE, &["dmvpnspoke", "hq-spokes"], |spoke| {
             let (issued, reason, message) = condition(spoke, "CertificatesIssued");
@@ -377,7 +388,7 @@ fn an_agent_gets_the_certificate_of_its_own_node_and_no_other() {
 
         // A CA that is not there is waited for.
         plane.apply(&spoke("").replace(none, &security("missing-ca")))?;
-        std::thread::sleep(Duration::from_secs(2));
+        authority("CAUnusable", "missing-ca, which caSecret names, is not there")?;
         let late = std::thread::scope(|scope| {
             let asking = scope.spawn(|| ask(&plane, "n-1", "late", about("n-1"), &good));
             plane.wait_for("the condition", PATIENCE, &["dmvpnspoke", "hq-spokes"], |spoke| {
