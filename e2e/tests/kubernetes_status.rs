@@ -3,7 +3,7 @@
 use lab::kubernetes::{Chapters, Cluster, Image, Overlay, Plan, Resource, image};
 use lab::narration::ensure;
 use lab::{Error, Lab, Result, heavy_story, wait};
-use rpc::agent::TunnelState;
+use rpc::agent::{TunnelState, Verdict};
 use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ fn resources_say_soon_what_turned_and_agents_write_once_a_minute_at_most() {
         let mut chapters = Chapters::default();
         chapters.tell("a_network_that_is_applied_is_ready_soon", || ready_soon(&clusters));
         chapters.tell("what_turns_is_said_soon", || turns(&clusters));
+        chapters.tell("diagnose_fails_nothing_in_pods_without_privileges", || diagnosed(&clusters));
         chapters.tell("nothing_is_written_while_nothing_changes", || idle(&clusters));
         chapters.end()
     });
@@ -110,6 +111,19 @@ fn turns(clusters: &Clusters) -> Result {
         let said = says(spoke, "dmvpnspoke", if ready { "True" } else { "False" })?;
         let took = said.saturating_duration_since(turned(spoke, ready)?);
         within(&format!("the spoke says that it is ready: {ready}"), took, SOON)?;
+    }
+    Ok(())
+}
+
+fn diagnosed(clusters: &Clusters) -> Result {
+    for machine in clusters.all().into_iter().flat_map(|(cluster, _)| cluster.machines()) {
+        for check in machine.ask()?.diagnose()? {
+            if check.verdict() != Verdict::Ok {
+                println!("  {}: {:?}: {}: {}", machine.name(), check.verdict(), check.name, check.found);
+            }
+            let what = format!("{}: {}: {}", machine.name(), check.name, check.found);
+            ensure(check.verdict() != Verdict::Fail, &what)?;
+        }
     }
     Ok(())
 }
