@@ -66,16 +66,19 @@ fn says(cluster: &Cluster, kind: &str, ready: &str) -> Result<Instant> {
     })
 }
 
-/// When the last of the cluster's agents came to be as it is: up, or not.
+/// When the resource of a cluster came to be as it is: up with its last node, and down with its first.
 fn turned(cluster: &Cluster, up: bool) -> Result<Instant> {
-    let mut last = None;
+    let mut moments = Vec::new();
     for machine in cluster.machines() {
         let tunnel = machine.ask()?.tunnel()?;
-        let is_up = tunnel.state() == TunnelState::Up;
-        ensure(is_up == up, &format!("{} is up: {is_up} ({})", machine.name(), tunnel.reason))?;
-        last = last.max(Instant::now().checked_sub(Duration::from_millis(tunnel.since_ms)));
+        if (tunnel.state() == TunnelState::Up) == up {
+            moments.extend(Instant::now().checked_sub(Duration::from_millis(tunnel.since_ms)));
+        } else if up {
+            return Err(Error::other(format!("{} is not up: {}", machine.name(), tunnel.reason)));
+        }
     }
-    last.ok_or_else(|| Error::other("no node"))
+    let turned = if up { moments.into_iter().max() } else { moments.into_iter().min() };
+    turned.ok_or_else(|| Error::other(format!("no node of {} is up: {up}", cluster.plan().name)))
 }
 
 fn within(what: &str, took: Duration, most: Duration) -> Result {
