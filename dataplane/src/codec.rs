@@ -37,6 +37,9 @@ pub fn append<T: Serialize>(to: &mut Vec<u8>, message: &T) -> Result<(), Error> 
     if fits { Ok(()) } else { Err(Error::TooLong(length)) }
 }
 
+/// Octets of room that are kept between messages.
+const KEPT: usize = 256 << 10;
+
 /// Octets that arrived, of which messages are taken.
 #[derive(Debug, Default)]
 pub struct Incoming {
@@ -78,6 +81,10 @@ impl Incoming {
         let end = self.taken + 4 + length;
         self.octets.get_mut(self.taken..end).unwrap_or_default().zeroize();
         self.taken = end;
+        if end == self.octets.len() && self.octets.capacity() > KEPT {
+            // Checkpoints of thousands of peers are rare: their room is better given back.
+            *self = Self::default();
+        }
         Ok(Some(message))
     }
 }

@@ -97,7 +97,7 @@ pub enum Request {
         payload: Vec<u8>,
     },
     /// Keep this for the next control process. Opaque; in memory only.
-    StoreCheckpoint(Zeroizing<Vec<u8>>),
+    StoreCheckpoint(#[serde(with = "in_one_piece")] Zeroizing<Vec<u8>>),
     /// Answered by [`FromDatapath::Counters`].
     GetCounters,
     /// Start or stop sending [`FromDatapath::Captured`].
@@ -172,6 +172,7 @@ pub enum FromDatapath {
         /// The datapath's version.
         version: u32,
         /// What the control process before left, when this tunnel is alive.
+        #[serde(with = "serde_bytes")]
         checkpoint: Option<Vec<u8>>,
         /// What the tunnel was last configured with, when it is alive.
         settings: Option<TunnelSettings>,
@@ -334,3 +335,18 @@ pub struct PeerCounters {
     /// Octets of the longest inner packet its path takes, while that is less than what the interface does: ICMP said so.
     pub narrowed: Option<u16>,
 }
+/// Secrets that are long: serde takes a `Vec<u8>` octet by octet, into memory that grows and leaves copies behind.
+mod in_one_piece {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use serde_bytes::ByteBuf;
+    use zeroize::Zeroizing;
+
+    pub(super) fn serialize<S: Serializer>(octets: &Zeroizing<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(octets)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Zeroizing<Vec<u8>>, D::Error> {
+        ByteBuf::deserialize(from).map(|octets| Zeroizing::new(octets.into_vec()))
+    }
+}
+

@@ -16,6 +16,7 @@ use packet::probe::{Kind, Probe};
 use packet::{Instant, Path};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -38,14 +39,20 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Starts so many spokes of this hub at `node`, which has this address. Their tunnel addresses are those from
-    /// 10.200.32.1 on.
-    pub fn start(node: &Node, pki: &Pki, address: Ipv4Addr, hub: Ipv4Addr, size: u16) -> Result<Self> {
-        let bind = || (0..size).map(|n| UdpSocket::bind((address, FIRST_PORT + n))).collect();
+    /// Starts the spokes of these numbers at `node`, which has this address. The tunnel address of number 0 is
+    /// 10.200.32.1.
+    pub fn start(
+        node: &Node,
+        pki: &Pki,
+        address: Ipv4Addr,
+        hub: Ipv4Addr,
+        numbers: Range<u16>,
+    ) -> Result<Self> {
+        let bind = || numbers.clone().map(|n| UdpSocket::bind((address, FIRST_PORT + n))).collect();
         let sockets: std::io::Result<Vec<UdpSocket>> = node.namespace().enter(bind)?;
         let sockets = sockets.map_err(Error::io("bind a spoke's port"))?;
         let roots = pki.root_pem();
-        let spokes = (0..size).zip(sockets).map(|(n, socket)| {
+        let spokes = numbers.zip(sockets).map(|(n, socket)| {
             socket.set_nonblocking(true).map_err(Error::io("a spoke's socket"))?;
             Ok((Spoke::new(n, pki, &roots, (address, hub))?, socket))
         });
