@@ -3,6 +3,7 @@
 //! There are keys in some of them, so that octets are wiped as soon as they are read.
 
 use crate::messages::MAX_MESSAGE;
+use postcard::ser_flavors::Size;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroize;
@@ -23,18 +24,15 @@ pub enum Error {
 /// # Errors
 /// [`Error::TooLong`]; then nothing is appended.
 pub fn append<T: Serialize>(to: &mut Vec<u8>, message: &T) -> Result<(), Error> {
-    let start = to.len();
-    to.extend_from_slice(&[0; 4]);
-    let mut encoded = postcard::to_extend(message, std::mem::take(to))?;
-    let length = encoded.len() - start - 4;
-    let fits = length <= MAX_MESSAGE;
-    if fits {
-        encoded[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
-    } else {
-        encoded.truncate(start);
+    // Measured first: a vector that grows leaves copies of keys behind.
+    let length = postcard::serialize_with_flavor(message, Size::default())?;
+    if length > MAX_MESSAGE {
+        return Err(Error::TooLong(length));
     }
-    *to = encoded;
-    if fits { Ok(()) } else { Err(Error::TooLong(length)) }
+    to.reserve(4 + length);
+    to.extend_from_slice(&(length as u32).to_le_bytes());
+    *to = postcard::to_extend(message, std::mem::take(to))?;
+    Ok(())
 }
 
 /// Octets of room that are kept between messages.

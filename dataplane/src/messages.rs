@@ -349,4 +349,3 @@ mod in_one_piece {
         ByteBuf::deserialize(from).map(|octets| Zeroizing::new(octets.into_vec()))
     }
 }
-

@@ -1,6 +1,7 @@
 //! One connection: frames in and out, numbered requests, and what is told unasked.
 
 use super::{Error, Process};
+use dataplane::codec;
 use dataplane::messages::{
     FromDatapath, MAX_MESSAGE, PROTOCOL_VERSION, Peer, PeerCounters, ReceivedKind, Request, SaCounters,
     ToDatapath, TunnelSettings,
@@ -234,11 +235,8 @@ async fn write_frame(stream: &mut OwnedWriteHalf, message: &ToDatapath) -> Resul
 
 /// There are keys in some.
 fn encode(message: &ToDatapath) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let frame = postcard::to_extend(message, vec![0; 4]).map_err(|e| Error::Malformed(e.to_string()))?;
-    let mut frame = Zeroizing::new(frame);
-    let length = u32::try_from(frame.len() - 4).ok().filter(|l| *l as usize <= MAX_MESSAGE);
-    let length = length.ok_or_else(|| Error::Malformed(format!("a message of {} octets", frame.len())))?;
-    frame[..4].copy_from_slice(&length.to_le_bytes());
+    let mut frame = Zeroizing::new(Vec::new());
+    codec::append(&mut frame, message).map_err(|e| Error::Malformed(e.to_string()))?;
     Ok(frame)
 }
 

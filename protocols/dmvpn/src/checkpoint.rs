@@ -12,6 +12,7 @@ use crate::timer::Timer;
 use crate::tunnel::{Tunnel, station};
 use nhrp::Node;
 use packet::Instant;
+use postcard::ser_flavors::Size;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,14 @@ struct Checkpoint<'a> {
     sessions: Option<Zeroizing<Vec<u8>>>,
 }
 
+/// Plain data, written into memory of its size: were that to grow, copies of keys would stay behind.
+pub(crate) fn written(data: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    let size = postcard::serialize_with_flavor(data, Size::default());
+    let room = Vec::with_capacity(size.unwrap_or_default());
+    // This can't fail; if it ever did, the next process would start anew.
+    Zeroizing::new(postcard::to_extend(data, room).unwrap_or_default())
+}
+
 impl Tunnel {
     /// What [`Self::restore`] needs. Take one after a drain that had actions; on a hub with many spokes, not more
     /// often than a few times a second, since it holds them all.
@@ -72,8 +81,7 @@ impl Tunnel {
             node: self.node.checkpoint(),
             sessions: self.gate.as_ref().map(Gate::checkpoint),
         };
-        // Writing plain data to memory can't fail; if it ever did, the next process would start anew.
-        Zeroizing::new(postcard::to_stdvec(&checkpoint).unwrap_or_default())
+        written(&checkpoint)
     }
 
     /// The engine that wrote `checkpoint`, as it was. It emits no action for what still stands

@@ -3,6 +3,7 @@
 //! Everything else in the engine thinks in paths, encrypted or not. What it wants to send by a path without a session
 //! waits here, a few messages of it, while the session is being made, and follows the session's SAs in order.
 
+use crate::checkpoint;
 use crate::config::Security;
 use crate::outside::Outside;
 use claims::Identity;
@@ -200,8 +201,7 @@ impl Gate {
 
     /// What [`Self::restore`] needs; full of secrets.
     pub(crate) fn checkpoint(&self) -> Zeroizing<Vec<u8>> {
-        // Writing plain data to memory can't fail; if it ever did, the next process would start anew.
-        Zeroizing::new(postcard::to_stdvec(&self.endpoint.checkpoint()).unwrap_or_default())
+        checkpoint::written(&self.endpoint.checkpoint())
     }
 
     /// Inputs of the endpoint; [`Self::pump`] follows.
