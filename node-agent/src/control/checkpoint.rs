@@ -6,8 +6,12 @@ use std::time::Duration;
 /// At least this long between checkpoints that nothing urgent asks for.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Writing checkpoints may take this share of the time: a megabyte written keeps the next one away for 100 ms.
-const NANOS_PER_OCTET: u64 = 100;
+/// Writing checkpoints may take one part in so many of the time.
+const SHARE: u32 = 10;
+
+/// A megabyte keeps the next one away for a second at most: a process that had to wait for the CPU while it wrote a short
+/// one is not to leave others out for that.
+const NANOS_PER_OCTET: u64 = 1000;
 
 /// Decides when a checkpoint is due.
 #[derive(Debug, Default)]
@@ -36,12 +40,13 @@ impl Schedule {
         self.dirty.then(|| self.leisurely())
     }
 
-    /// One of this many octets was written.
-    pub(super) fn written(&mut self, now: Instant, octets: usize) {
+    /// One of this many octets was written, and took so long.
+    pub(super) fn written(&mut self, now: Instant, octets: usize, took: Duration) {
         let octets = u64::try_from(octets).unwrap_or(u64::MAX);
+        let most = Duration::from_nanos(octets.saturating_mul(NANOS_PER_OCTET));
         self.dirty = false;
         self.last = now;
-        self.not_before = now + Duration::from_nanos(octets.saturating_mul(NANOS_PER_OCTET));
+        self.not_before = now + most.min(took.saturating_mul(SHARE - 1));
     }
 
     fn leisurely(&self) -> Instant {
@@ -61,10 +66,10 @@ mod tests {
     fn an_urgent_one_is_written_at_once() {
         let mut schedule = Schedule::default();
         schedule.touch();
-        schedule.written(at(0), 1000);
+        schedule.written(at(0), 1000, Duration::from_millis(50));
         schedule.touch();
         assert!(!schedule.is_due(at(1), false));
-        assert!(schedule.is_due(at(1), true));
+        assert!(schedule.is_due(at(2), true));
     }
 
     #[test]
@@ -76,9 +81,9 @@ mod tests {
     #[test]
     fn a_long_checkpoint_keeps_the_next_one_away() {
         let mut schedule = Schedule::default();
-        schedule.written(at(0), 16 << 20);
+        schedule.written(at(0), 16 << 20, Duration::from_millis(200));
         schedule.touch();
-        assert!(!schedule.is_due(at(1000), true));
-        assert!(schedule.is_due(at(1700), true));
+        assert!(!schedule.is_due(at(1700), true));
+        assert!(schedule.is_due(at(1800), true));
     }
 }

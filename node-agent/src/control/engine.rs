@@ -122,7 +122,8 @@ impl Control {
             return;
         }
         let checkpoint = engine.checkpoint(now);
-        self.checkpoint.written(now, checkpoint.len());
+        let written = self::now();
+        self.checkpoint.written(written, checkpoint.len(), written.since(now));
         self.executor.push(Step::Datapath(Request::StoreCheckpoint(checkpoint)));
     }
 

@@ -50,7 +50,8 @@ struct Checkpoint<'a> {
     shortcuts: Vec<Cow<'a, Shortcut>>,
     standing: Cow<'a, Standing>,
     node: nhrp::Checkpoint,
-    sessions: Option<Zeroizing<Vec<u8>>>,
+    #[serde(borrow, with = "serde_bytes")]
+    sessions: Option<Cow<'a, [u8]>>,
 }
 
 /// Plain data, written into memory of its size: were that to grow, copies of keys would stay behind.
@@ -67,6 +68,7 @@ impl Tunnel {
     #[must_use]
     pub fn checkpoint(&self, now: Instant) -> Zeroizing<Vec<u8>> {
         let _ = now;
+        let sessions = self.gate.as_ref().map(Gate::checkpoint);
         let checkpoint = Checkpoint {
             version: VERSION,
             identity: Cow::Borrowed(&self.config.identity),
@@ -79,7 +81,7 @@ impl Tunnel {
             shortcuts: self.shortcuts.iter().map(Cow::Borrowed).collect(),
             standing: Cow::Borrowed(&self.outside.standing),
             node: self.node.checkpoint(),
-            sessions: self.gate.as_ref().map(Gate::checkpoint),
+            sessions: sessions.as_ref().map(|octets| Cow::Borrowed(octets.as_slice())),
         };
         written(&checkpoint)
     }
