@@ -47,6 +47,7 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    linux_io::memory::give_back_large_blocks();
     log(arguments.log_format);
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

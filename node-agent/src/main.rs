@@ -99,6 +99,7 @@ const EXTERNAL: &str = "external";
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    linux_io::memory::give_back_large_blocks();
     telemetry::init(arguments.log_format, DEFAULT_FILTER);
     let folders = arguments.cni_conf_dir.clone().zip(arguments.cni_bin_dir.clone());
     let cni = folders.map(|(configuration, binaries)| cni::Folders { configuration, binaries });

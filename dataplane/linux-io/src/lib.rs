@@ -14,9 +14,11 @@
 //! | [`steer`] | which of several sockets gets a packet |
 //! | [`pass`] | descriptors from process to process |
 //! | [`poll`] | waiting, and being woken |
+//! | [`memory`] | what becomes of large blocks |
 
 pub mod errors;
 pub mod link;
+pub mod memory;
 pub mod offload;
 pub mod pass;
 pub mod poll;
