@@ -1,15 +1,15 @@
 //! What the process's allocator does with large blocks.
 
-/// Blocks of at least so many octets are given back to the kernel as soon as they are free.
-const LARGE: libc::c_int = 128 << 10;
-
 /// Gives large blocks back to the kernel when they are freed, for as long as the process lives. Left alone, glibc keeps
 /// ever larger ones once it has seen some freed (mallopt(3), "dynamic mmap threshold"): checkpoints of thousands of peers,
 /// which come seldom, would be held as if they were needed.
 pub fn give_back_large_blocks() {
-    // SAFETY: `mallopt` changes a setting of the allocator under its own lock.
     #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    {
+        const LARGE: libc::c_int = 128 << 10;
+        // SAFETY: `mallopt` changes a setting of the allocator under its own lock.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        }
     }
 }

@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 /// Of what follows. Another version's checkpoint is not read.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// A checkpoint could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

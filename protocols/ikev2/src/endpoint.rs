@@ -6,7 +6,7 @@
 mod begin;
 mod demux;
 mod notes;
-mod paths;
+pub(crate) mod paths;
 mod view;
 
 use crate::bucket::Bucket;

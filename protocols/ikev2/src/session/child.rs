@@ -94,6 +94,8 @@ impl Established {
         base.timers.stop(Timer::Childless);
         cx.event(Event::AddInbound { path: base.path, keys: inbound });
         self.refusals = 0;
+        // Most have one as long as they live: room for four, as a vector takes, is much on a hub.
+        self.children.reserve_exact(1);
         self.children.push(Child {
             path: base.path,
             lane,
