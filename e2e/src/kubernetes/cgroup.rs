@@ -3,16 +3,19 @@
 use crate::error::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// Makes the cgroup of this name in every hierarchy: those of v1 each have one, v2 is a single one. Those that pods left
-/// before a reboot go first: kubelet waits for each in vain.
+/// How long the kernel may take to bury processes that were killed.
+const BURIAL: Duration = Duration::from_secs(5);
+
+/// Makes the cgroup of this name in every hierarchy: those of v1 each have one, v2 is a single one.
 pub(super) fn create(name: &str) -> Result {
     let unified = Path::new(ROOT).join("cgroup.controllers").exists();
     for hierarchy in hierarchies() {
         let folder = hierarchy.join(name);
-        remove_tree(&folder);
         fs::create_dir_all(&folder).map_err(Error::io(format!("make {}", folder.display())))?;
         if unified {
             for parent in [&hierarchy, &folder] {
@@ -36,6 +39,22 @@ pub(super) fn create(name: &str) -> Result {
 pub(crate) fn remove(prefix: &str) {
     for folder in named(prefix) {
         remove_tree(&folder);
+    }
+}
+
+/// Removes the cgroups of containers, by their ids, once their processes are dead: containerd keeps those of all machines
+/// side by side, and a kubelet that boots asks in vain for three seconds about each of its own that is left.
+pub(super) fn remove_containers(ids: &[String]) {
+    let folders: Vec<_> = hierarchies()
+        .into_iter()
+        .flat_map(|hierarchy| ids.iter().map(move |id| hierarchy.join("k8s.io").join(id)))
+        .collect();
+    let give_up = Instant::now() + BURIAL;
+    while folders.iter().any(|folder| folder.exists()) && Instant::now() < give_up {
+        for folder in &folders {
+            remove_tree(folder);
+        }
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -255,6 +255,14 @@ impl Inner {
             let _ = running.child.wait();
         }
         self.node.namespace().kill_processes();
+        cgroup::remove_containers(&self.containers());
+    }
+
+    /// The ids of the containers that it has, or had when its power went.
+    fn containers(&self) -> Vec<String> {
+        let tasks = self.folder.join("disk/var/lib/containerd/io.containerd.runtime.v2.task/k8s.io");
+        let tasks = fs::read_dir(tasks).into_iter().flatten().flatten();
+        tasks.filter_map(|task| task.file_name().into_string().ok()).collect()
     }
 
     /// A kernel begins with the machine: of the one before, nothing is left but how the machine is wired.
