@@ -15,8 +15,9 @@ use std::io;
 
 /// Name of the table, in the family `inet`.
 pub const TABLE: &str = "dmvpn";
-/// Before `srcnat` (100), where the rules of others are.
-const PRIORITY: i32 = 90;
+/// Before `srcnat` (100), where the rules of others are, and kindnet's, which are ten before that. Of two chains of one
+/// priority the kernel asks the younger first, so none may be shared.
+const PRIORITY: i32 = 50;
 /// More prefixes than this, which no aggregation makes fewer, are taken for all addresses: a rule each would be slow.
 const MAX_PREFIXES: usize = 100;
 
