@@ -225,7 +225,15 @@ fn certificates(
     certificates: &Certificates,
     secrets: &Secrets,
 ) -> Result<Made, ConfigError> {
-    let Certificates { issued_by: _, ca_secret: _, secret, issuer_ref: _, trust, revocation } = certificates;
+    let Certificates {
+        issued_by: _,
+        ca_secret: _,
+        secret,
+        issuer_ref: _,
+        issued_after: _,
+        trust,
+        revocation,
+    } = certificates;
     let refused = |why: String| ConfigError::Credentials(tunnel.name.clone(), why);
     let Some(secret) = secret else {
         return Err(refused("nobody has issued a certificate to this node".to_owned()));

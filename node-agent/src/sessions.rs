@@ -117,7 +117,13 @@ fn describe(snapshot: &Snapshot, session: &SessionView) -> agent::Session {
         certificate: certified.map(|c| hexadecimal(&c.fingerprint)).unwrap_or_default(),
         not_after: certified.map_or(0, |c| c.not_after),
         claims: session.identity.as_ref().map(claims_of).unwrap_or_default(),
+        serial: certified.and_then(serial).unwrap_or_default(),
     }
+}
+
+/// The serial number of a peer's certificate.
+fn serial(certified: &claims::Certified) -> Option<String> {
+    identity::pki::serial_of(certified.chain.certificates().first()?)
 }
 
 fn claims_of(identity: &claims::Identity) -> Vec<String> {

@@ -16,7 +16,8 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 /// How long a CA that was read is used without reading its Secret again: a thousand nodes ask at once after an install.
-const KEPT: Duration = Duration::from_secs(10);
+/// No longer: who replaced a CA wants what is asked for then signed by the new one.
+const KEPT: Duration = Duration::from_secs(1);
 /// Seconds before its end from which a CA cuts nodes' certificates short, which are asked for with 30 days.
 const SOON: u64 = 30 * 24 * 3600;
 

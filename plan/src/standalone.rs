@@ -155,8 +155,15 @@ fn check_secrets(
     if let Some(PreSharedKey { secret }) = pre_shared_key {
         check("spec.security.authentication.preSharedKey.secret", secret, &["psk"]);
     }
-    let Some(Certificates { issued_by, ca_secret: _, secret, issuer_ref: _, trust, revocation }) =
-        certificates
+    let Some(Certificates {
+        issued_by,
+        ca_secret: _,
+        secret,
+        issuer_ref: _,
+        issued_after: _,
+        trust,
+        revocation,
+    }) = certificates
     else {
         return;
     };

@@ -2,6 +2,7 @@
 
 use super::is_default;
 use crate::text;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -177,6 +178,10 @@ pub struct Authentication {
     {
         "rule": "(self.issuedBy == 'CertManager') == has(self.issuerRef)",
         "message": "issuerRef goes with issuedBy: CertManager: name the Issuer or ClusterIssuer"
+    },
+    {
+        "rule": "self.issuedBy != 'Secret' || !has(self.issuedAfter)",
+        "message": "issuedAfter renews certificates that nodes ask for; with issuedBy: Secret, replace the Secret"
     }
 ]))]
 pub struct Certificates {
@@ -199,6 +204,11 @@ pub struct Certificates {
     /// (`CertManager`) issuer to ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_ref: Option<IssuerRef>,
+
+    /// (`Operator`, `CertManager`) nodes replace a certificate that they got before this time, and its key, without loss. Set
+    /// it to now to renew all at once, as when their CA was replaced; a time to come is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_after: Option<Time>,
 
     /// Secret with the roots by which peers' certificates are judged (`ca.crt`) and, if there are any, their lists of
     /// revoked certificates (`crl.pem`). Without Kubernetes also `file:` and a folder of these files.

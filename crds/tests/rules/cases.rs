@@ -176,6 +176,13 @@ pub(super) fn broken() -> Vec<(Value, &'static str, &'static str)> {
             "issuerRef goes with issuedBy: CertManager: name the Issuer or ClusterIssuer",
         ),
         (
+            certificates(json!({
+                "trust": "roots", "issuedBy": "Secret", "secret": "node", "issuedAfter": "2026-11-23T01:00:00Z",
+            })),
+            "spec.security.authentication.certificates",
+            "issuedAfter renews certificates that nodes ask for; with issuedBy: Secret, replace the Secret",
+        ),
+        (
             psk(json!({"ike": ["aes128-sha1-modp2048"]})),
             "spec.security.ike",
             "DES, 3DES, MD5, SHA-1, NULL and groups below modp2048 don't exist here; write such as aes256gcm16-prfsha384-x25519, or aes256-sha256-modp2048 for old routers",

@@ -92,6 +92,7 @@ pub(super) fn wants(known: &Known, certificates: &Path, node: &str) -> BTreeMap<
                 prefixes: tunnel.announce.clone(),
             },
             issuer: issued.issuer_ref.clone(),
+            issued_after: issued.issued_after.as_ref().and_then(|time| time.0.as_second().try_into().ok()),
             trust: (roots, lists.unwrap_or_default()),
             folder: folder(certificates, &tunnel.name),
         };

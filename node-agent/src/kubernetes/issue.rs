@@ -43,6 +43,8 @@ pub(super) struct Want {
     pub(super) claims: Claims,
     /// cert-manager's issuer; `None`: the operator.
     pub(super) issuer: Option<IssuerRef>,
+    /// One that was got before this second since 1970 is replaced.
+    pub(super) issued_after: Option<u64>,
     /// What certificates are judged by: roots, and lists of revoked ones.
     pub(super) trust: (Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>),
     pub(super) folder: PathBuf,
@@ -120,7 +122,7 @@ impl Issue {
     fn due(&self) -> Result<Due, KeysError> {
         let now = unix_seconds();
         let held = Keys::open(&self.want.folder)?.held(self.trust(), now);
-        Ok(due(held.as_ref(), &self.want.claims, now))
+        Ok(due(held.as_ref(), &self.want.claims, self.want.issued_after, now))
     }
 
     /// Asks, and waits for the answer.

@@ -9,6 +9,7 @@ use ikev2::CertificateError;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// The certificate, and those between it and a root.
 pub(super) const CERTIFICATE: &str = "tls.crt";
@@ -48,6 +49,8 @@ pub(super) struct Held {
     pub(super) asked: Claims,
     /// Its first and last second, since 1970.
     pub(super) validity: (u64, u64),
+    /// When this node got it: its first second is earlier, and says nothing.
+    pub(super) obtained: u64,
     /// Why nobody with the roots that we know would believe it.
     pub(super) refused: Option<String>,
 }
@@ -73,9 +76,11 @@ impl Keys {
             Described::Certificate(own) => Some(own.validity),
             _ => None,
         })?;
+        let written = std::fs::metadata(self.path(CERTIFICATE)).and_then(|file| file.modified()).ok()?;
+        let obtained = written.duration_since(UNIX_EPOCH).ok()?.as_secs();
         let certificates = identity::Certificates::new(&chain, &key, roots, lists);
         let refused = certificates.and_then(|made| made.own_identity(now)).err().map(|error| error.0);
-        Some(Held { asked, validity, refused })
+        Some(Held { asked, validity, obtained, refused })
     }
 
     /// A request, in PEM, with a key that was made for it: now, or by an agent that asked for the same and did not live to

@@ -12,9 +12,10 @@ pub(super) enum Due {
     At(u64),
 }
 
-/// When to ask for a certificate that says `wanted`, while `held` is in use. `now`: seconds since 1970.
-pub(super) fn due(held: Option<&Held>, wanted: &Claims, now: u64) -> Due {
-    let Some(Held { asked, validity: (from, until), refused }) = held else {
+/// When to ask for a certificate that says `wanted`, and was not got before `issued_after`, while `held` is in use. `now`:
+/// seconds since 1970.
+pub(super) fn due(held: Option<&Held>, wanted: &Claims, issued_after: Option<u64>, now: u64) -> Due {
+    let Some(Held { asked, validity: (from, until), obtained, refused }) = held else {
         return Due::Now("there is none yet".to_owned());
     };
     if !same(asked, wanted) {
@@ -25,8 +26,12 @@ pub(super) fn due(held: Option<&Held>, wanted: &Claims, now: u64) -> Due {
     if at <= now {
         return Due::Now("two thirds of its life are over".to_owned());
     }
-    match refused {
-        Some(why) => Due::Now(format!("peers will not believe it any more: {why}")),
+    if let Some(why) = refused {
+        return Due::Now(format!("peers will not believe it any more: {why}"));
+    }
+    match issued_after.filter(|after| obtained < after) {
+        Some(after) if after <= now => Due::Now("a newer one is wanted (issuedAfter)".to_owned()),
+        Some(after) => Due::At(at.min(after)),
         None => Due::At(at),
     }
 }
@@ -43,7 +48,8 @@ mod tests {
     use super::*;
 
     fn held(refused: Option<&str>) -> Held {
-        Held { asked: claims(&["10.1.0.0/24"]), validity: (0, 1200), refused: refused.map(str::to_owned) }
+        let asked = claims(&["10.1.0.0/24"]);
+        Held { asked, validity: (0, 1200), obtained: 10, refused: refused.map(str::to_owned) }
     }
 
     fn is_now(due: &Due) -> bool {
@@ -53,20 +59,31 @@ mod tests {
     #[test]
     fn it_is_renewed_when_two_thirds_of_its_life_are_over_and_not_much_before() {
         let wanted = claims(&["10.1.0.0/24"]);
-        let Due::At(at) = due(Some(&held(None)), &wanted, 600) else { panic!("it is half its life old") };
+        let Due::At(at) = due(Some(&held(None)), &wanted, None, 600) else {
+            panic!("it is half its life old")
+        };
         assert!((701..=800).contains(&at), "{at}");
-        assert!(is_now(&due(Some(&held(None)), &wanted, 801)));
+        assert!(is_now(&due(Some(&held(None)), &wanted, None, 801)));
     }
 
     #[test]
     fn a_node_that_announces_more_asks_at_once() {
-        assert!(is_now(&due(Some(&held(None)), &claims(&["10.2.0.0/24"]), 600)));
-        assert!(is_now(&due(None, &claims(&[]), 600)));
+        assert!(is_now(&due(Some(&held(None)), &claims(&["10.2.0.0/24"]), None, 600)));
+        assert!(is_now(&due(None, &claims(&[]), None, 600)));
     }
 
     #[test]
     fn a_certificate_that_the_roots_do_not_cover_any_more_is_replaced() {
         let wanted = claims(&["10.1.0.0/24"]);
-        assert!(is_now(&due(Some(&held(Some("revoked"))), &wanted, 600)));
+        assert!(is_now(&due(Some(&held(Some("revoked"))), &wanted, None, 600)));
+    }
+
+    #[test]
+    fn one_that_was_got_before_a_time_is_replaced_then_and_a_newer_one_is_not() {
+        let wanted = claims(&["10.1.0.0/24"]);
+        assert!(is_now(&due(Some(&held(None)), &wanted, Some(600), 600)));
+        assert_eq!(due(Some(&held(None)), &wanted, Some(650), 600), Due::At(650));
+        let calm = due(Some(&held(None)), &wanted, None, 600);
+        assert_eq!(due(Some(&held(None)), &wanted, Some(10), 600), calm);
     }
 }

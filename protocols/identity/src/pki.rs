@@ -7,7 +7,7 @@
 mod describe;
 mod request;
 
-pub use describe::{CertificateFacts, Described, describe};
+pub use describe::{CertificateFacts, Described, describe, serial_of};
 pub use request::Request;
 
 use crate::blocks::{self, Blocks};

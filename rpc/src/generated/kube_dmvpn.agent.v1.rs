@@ -434,6 +434,9 @@ pub struct Session {
     /// What its certificate lets it claim, with what admission leaves of it: tunnel addresses and prefixes.
     #[prost(string, repeated, tag = "19")]
     pub claims: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Serial number of the peer's certificate, hexadecimal, as a list of revoked ones names it.
+    #[prost(string, tag = "20")]
+    pub serial: ::prost::alloc::string::String,
 }
 /// A pair of ESP SAs: what this node receives by, and what it sends by.
 #[derive(serde::Serialize)]

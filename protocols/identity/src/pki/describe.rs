@@ -98,6 +98,12 @@ pub fn describe(pem: &[u8]) -> Result<Vec<Described>, CertificateError> {
         .collect()
 }
 
+/// The serial number of a certificate in DER, as [`CertificateFacts::serial`] says it.
+#[must_use]
+pub fn serial_of(der: &[u8]) -> Option<String> {
+    Certificate::from_der(der).ok().map(|c| text::hex(&c.serial))
+}
+
 fn certificate(c: &Certificate) -> Described {
     let (permitted, excluded) = c.constraints.as_ref().map(|c| c.shown()).unwrap_or_default();
     Described::Certificate(Box::new(CertificateFacts {
