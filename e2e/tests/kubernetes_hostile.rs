@@ -114,15 +114,16 @@ impl Scene {
     }
 }
 
-/// The prefix of all pods of a node's cluster.
-fn cluster_pods(machine: &Machine) -> String {
-    let octets: Vec<&str> = machine.pods().split('.').take(2).collect();
-    format!("{}.0.0/16", octets.join("."))
+/// The prefix of a node's pods, and that of all pods of its cluster.
+fn pods(machine: &Machine) -> (&str, String) {
+    let own = machine.pods()[0].as_str();
+    let octets: Vec<&str> = own.split('.').take(2).collect();
+    (own, format!("{}.0.0/16", octets.join(".")))
 }
 
 /// As flannel makes them (`--ip-masq`, and those that accept what is forwarded).
 fn flannel(machine: &Machine) -> (String, String) {
-    let (own, all) = (machine.pods(), cluster_pods(machine));
+    let (own, all) = pods(machine);
     let make = format!(
         "set -e
         iptables -t nat -N FLANNEL-POSTRTG
@@ -148,7 +149,7 @@ fn flannel(machine: &Machine) -> (String, String) {
 
 /// As kindnet makes them, again whenever a Node changes: so its chain is younger than the agent's.
 fn kindnet(machine: &Machine) -> (String, String) {
-    let all = cluster_pods(machine);
+    let (_, all) = pods(machine);
     let make = format!(
         "nft 'table inet kindnet-ipmasq {{
             set noMasqV4 {{ type ipv4_addr; flags interval; auto-merge; elements = {{ {all} }}; }}
@@ -166,7 +167,7 @@ fn kindnet(machine: &Machine) -> (String, String) {
 
 /// As kind's nodes had them before.
 fn masquerade_agent(machine: &Machine) -> (String, String) {
-    let all = cluster_pods(machine);
+    let (_, all) = pods(machine);
     let make = format!(
         "set -e
         iptables -t nat -N KIND-MASQ-AGENT
@@ -208,10 +209,11 @@ fn no_policy(pod: &str) -> String {
 fn policies(scene: &Scene) -> Result {
     let [far, near] = &scene.pods[..] else { unreachable!("two pods") };
     let machine = scene.clusters[1].machine(1)?;
-    let block = scene.clusters[0].plan().pods(1);
+    let blocks = scene.clusters[0].plan().pods(1);
+    let block = blocks[0].as_str();
     let patience = Duration::from_secs(1);
     // Another cluster's block, none, and the right one.
-    for (blocks, allowed) in [(&["10.9.0.0/16"][..], false), (&[], false), (&[&*block], true)] {
+    for (blocks, allowed) in [(&["10.9.0.0/16"][..], false), (&[], false), (&[block], true)] {
         shell(&machine, &policy(&near.address, blocks))?;
         let fetched = scene.fetch(0, 1).is_ok();
         let pinged = Ping { patience, ..Ping::times(2) }.run(far.host(), &near.address)?.complete();

@@ -33,7 +33,9 @@ pub const NAMESPACE: &str = "kube-dmvpn";
 /// The name of the release.
 pub const RELEASE: &str = "kube-dmvpn";
 /// The Secret with a cluster's CA; with `-trust` after it, that with the root.
-const CA: &str = "dmvpn-ca";
+pub const CA: &str = "dmvpn-ca";
+/// The Secret with a pre-shared key, in stories that have one: agents may read it.
+pub const KEY: &str = "dmvpn-psk";
 /// How long tunnels may take to be up.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -83,6 +85,16 @@ impl Overlay {
         Ok(self.folder.join(&plan.name).join("secret.yaml"))
     }
 
+    /// Makes another CA for a cluster, by another root, and returns its folder.
+    pub fn authority_by(&self, root: &str, plan: &Plan) -> Result<PathBuf> {
+        let name = format!("{}-by-{root}", plan.name);
+        let line = Self::authority_line(plan)
+            .replace("--parent root", &format!("--parent {root}"))
+            .replace(&format!("--out {}", plan.name), &format!("--out {name}"));
+        self.pki(&line.split_whitespace().skip(2).collect::<Vec<_>>())?;
+        Ok(self.folder.join(name))
+    }
+
     /// Makes a cluster's CA, puts it into the cluster, and installs the chart there with further values (`a.b=c`).
     pub fn install(&self, lab: &Lab, cluster: &Cluster, values: &[&str]) -> Result {
         let secrets = self.authority(cluster.plan())?;
@@ -113,7 +125,8 @@ impl Overlay {
         &self.folder
     }
 
-    fn pki(&self, arguments: &[&str]) -> Result {
+    /// `dmvpnctl pki`, in that folder.
+    pub fn pki(&self, arguments: &[&str]) -> Result {
         let mut command = Command::new(binary("dmvpnctl")?);
         netns::run(command.arg("pki").args(arguments).current_dir(&self.folder)).map(drop)
     }
@@ -151,7 +164,7 @@ pub fn standard_values() -> [String; 5] {
         format!("image.repository={repository}"),
         format!("image.tag={tag}"),
         "image.pullPolicy=Never".to_owned(),
-        format!("secrets={{{CA}-trust}}"),
+        format!("secrets={{{CA}-trust,{KEY}}}"),
         format!("caSecrets={{{CA}}}"),
     ]
 }
@@ -310,6 +323,16 @@ impl Cluster {
             })?;
         }
         Ok(())
+    }
+
+    /// Makes a Secret of the release's namespace of these files, in place of what it held.
+    pub fn put_secret(&self, name: &str, files: &[(&str, &Path)]) -> Result {
+        let entries: Vec<String> =
+            files.iter().map(|(entry, file)| format!("--from-file={entry}={}", file.display())).collect();
+        let mut arguments = vec!["create", "secret", "generic", name, "--dry-run=client", "-o", "yaml"];
+        arguments.extend(entries.iter().map(String::as_str));
+        let made = self.kubectl(&arguments)?;
+        self.kubectl_with(&made, &["apply", "-n", NAMESPACE, "-f", "-"]).map(drop)
     }
 
     /// Waits until a resource of this cluster's name is ready on all nodes.
