@@ -59,10 +59,13 @@ fn main() -> ExitCode {
 
 /// Does what is asked. `version` becomes what the runtime speaks, as soon as that is known: an error is told in it.
 fn run(version: &mut String) -> Result<Option<Value>, Error> {
+    // Whatever is wrong: a runtime shall get rid of what it writes, and be answered in its version.
+    let input = read().and_then(|input| Ok((config::version(&input)?, input)));
+    if let Ok((Some(said), _)) = &input {
+        said.clone_into(version);
+    }
     let call = Call::parse(|name| std::env::var(name).ok())?;
-    let input = read()?;
-    let said = config::version(&input)?;
-    said.as_deref().unwrap_or_default().clone_into(version);
+    let (_, input) = input?;
     if call.command == Command::Version {
         return Ok(Some(version::report(version)));
     }
