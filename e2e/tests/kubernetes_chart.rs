@@ -4,6 +4,7 @@
 use lab::kubernetes::ControlPlane;
 use lab::{Error, Lab, Result, story};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -332,22 +333,33 @@ fn pods_pass_the_restricted_profile_but_for_what_agents_need() {
         api.kubectl(&["create", "namespace", NAMESPACE])?;
         api.kubectl(&["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/warn=restricted"])?;
         let chart = chart();
-        for (template, exceptions) in [
+        // Each with its reason in docs/kubernetes/rbac.md.
+        let nodes = vec![
+            "host namespaces",
+            "unrestricted capabilities",
+            "restricted volume types",
+            "runAsNonRoot != true",
+            "runAsUser=0",
+        ];
+        let templates = [
+            ("templates/agent-daemonset.yaml", nodes.clone()),
+            ("templates/cleanup-hook.yaml", nodes),
             ("templates/operator-deployment.yaml", vec![]),
-            ("templates/uninstall-hook.yaml", vec![]),
             ("templates/tests/ready.yaml", vec![]),
-            (
-                "templates/agent-daemonset.yaml",
-                // Each with its reason in docs/kubernetes/rbac.md.
-                vec![
-                    "host namespaces",
-                    "unrestricted capabilities",
-                    "restricted volume types",
-                    "runAsNonRoot != true",
-                    "runAsUser=0",
-                ],
-            ),
-        ] {
+            ("templates/uninstall-hook.yaml", vec![]),
+        ];
+        let all = api.helm(&[&["template"], RELEASE, &[chart.as_str()]].concat())?;
+        let with_pods: BTreeSet<&str> = all
+            .split("\n---\n")
+            .filter(|document| {
+                document.contains("\n      containers:") || document.contains("\n  containers:")
+            })
+            .filter_map(|document| {
+                document.lines().find_map(|line| line.strip_prefix("# Source: kube-dmvpn/"))
+            })
+            .collect();
+        assert_eq!(with_pods, templates.iter().map(|(template, _)| *template).collect());
+        for (template, exceptions) in templates {
             let words = [&["template"], RELEASE, &[chart.as_str(), "--show-only", template]].concat();
             let rendered = api.helm(&words)?;
             api.kubectl(&["create", "serviceaccount", "dmvpn-operator", "-n", NAMESPACE]).ok();
