@@ -2,19 +2,10 @@
 
 mod cni;
 
-use cni::{FAR, NETWORK, Rig, container};
+use cni::{FAR, NETWORK, Rig, container, links};
 use lab::traffic::Ping;
 use lab::{End, Error, Node, Result, story};
 use serde_json::{Value, json};
-
-fn links(node: &Node) -> Result<Vec<String>> {
-    let links = node.namespace().ip_json("link show")?;
-    let names = links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str());
-    Ok(names
-        .filter(|name| name.starts_with("dmv") && !name.starts_with("dmvpn"))
-        .map(str::to_owned)
-        .collect())
-}
 
 #[test]
 fn alone_it_gives_a_pod_an_interface_an_address_and_the_overlay() {
@@ -149,12 +140,12 @@ fn gc_removes_interfaces_of_attachments_that_are_not_valid() {
 }
 
 #[test]
-fn twenty_at_once_have_twenty_addresses() {
-    story("kubernetes_cni_alone_twenty", |lab| {
+fn fifty_at_once_have_fifty_addresses() {
+    story("kubernetes_cni_alone_fifty", |lab| {
         let rig = Rig::build(lab)?;
         rig.configure("1.1.0", &[rig.standalone()])?;
-        let pods = (0..20).map(|n| lab.node(&format!("p{n}"))).collect::<Result<Vec<Node>>>()?;
-        for (verb, given_out) in [("add", 20), ("del", 0)] {
+        let pods = (0..50).map(|n| lab.node(&format!("p{n}"))).collect::<Result<Vec<Node>>>()?;
+        for (verb, given_out) in [("add", 50), ("del", 0)] {
             std::thread::scope(|scope| {
                 let all: Vec<_> = pods.iter().map(|pod| scope.spawn(|| rig.cnitool(verb, pod))).collect();
                 let done =

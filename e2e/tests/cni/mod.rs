@@ -7,6 +7,7 @@ use lab::{Agent, Error, Lab, Manifest, Node, Result, agent};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -50,7 +51,7 @@ impl Rig {
         let folder = lab.directory().join("cni");
         let plugins = agent::binary("dmvpn-cni")?;
         let plugins = plugins.parent().map(PathBuf::from).unwrap_or_default();
-        for name in ["net.d", "lib", "addresses"] {
+        for name in ["net.d", "lib", "addresses", "plugins"] {
             let path = folder.join(name);
             fs::create_dir_all(&path).map_err(Error::io(format!("make {}", path.display())))?;
         }
@@ -149,12 +150,19 @@ impl Rig {
 
     /// Calls our plugin as a runtime would. Returns whether it succeeded, and what it said.
     pub(crate) fn call(&self, verb: &str, pod: Option<&Node>, input: &Value) -> Result<(bool, Value)> {
-        let mut command = Command::new(self.plugins.join("dmvpn-cni"));
-        command.env("CNI_COMMAND", verb).env("CNI_PATH", self.path()).env("CNI_IFNAME", "eth0");
+        let mut parameters = vec![("CNI_IFNAME", "eth0".to_owned())];
         if let Some(pod) = pod {
-            command.env("CNI_CONTAINERID", container(pod));
-            command.env("CNI_NETNS", format!("/run/netns/{}", pod.namespace().name()));
+            parameters.push(("CNI_CONTAINERID", container(pod)));
+            parameters.push(("CNI_NETNS", format!("/run/netns/{}", pod.namespace().name())));
         }
+        self.call_with(verb, &parameters, input).map(|said| (said.fine, said.output))
+    }
+
+    /// The same with these parameters and no others.
+    pub(crate) fn call_with(&self, verb: &str, parameters: &[(&str, String)], input: &Value) -> Result<Said> {
+        let mut command = Command::new(self.plugins.join("dmvpn-cni"));
+        command.env("CNI_COMMAND", verb).env("CNI_PATH", self.path());
+        command.envs(parameters.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.node.spawn(&mut command)?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -167,7 +175,8 @@ impl Rig {
         } else {
             serde_json::from_str(&said).map_err(Error::other)?
         };
-        Ok((output.status.success(), said))
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(Said { fine: output.status.success(), output: said, stderr })
     }
 
     /// MTU of the pod's default routes.
@@ -182,12 +191,42 @@ impl Rig {
         shown.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
     }
 
-    fn path(&self) -> String {
-        format!("{}:{}", binaries().display(), self.plugins.display())
+    /// A plugin of this story's own, found before all others.
+    pub(crate) fn plugin(&self, name: &str, script: &str) -> Result {
+        let file = self.folder.join("plugins").join(name);
+        fs::write(&file, script)
+            .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o755)))
+            .map_err(Error::io(format!("write {}", file.display())))
     }
+
+    /// What plugins find in CNI_PATH.
+    pub(crate) fn path(&self) -> String {
+        let own = self.folder.join("plugins");
+        format!("{}:{}:{}", own.display(), binaries().display(), self.plugins.display())
+    }
+}
+
+/// What came of a call.
+pub(crate) struct Said {
+    /// It succeeded.
+    pub(crate) fine: bool,
+    /// What it wrote to its standard output; null: nothing.
+    pub(crate) output: Value,
+    /// And to its standard error.
+    pub(crate) stderr: String,
 }
 
 /// A container ID for a pod.
 pub(crate) fn container(pod: &Node) -> String {
     format!("container-{}", pod.name())
+}
+
+/// The node's ends of pairs that our plugin made.
+pub(crate) fn links(node: &Node) -> Result<Vec<String>> {
+    let links = node.namespace().ip_json("link show")?;
+    let names = links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str());
+    Ok(names
+        .filter(|name| name.starts_with("dmv") && !name.starts_with("dmvpn"))
+        .map(str::to_owned)
+        .collect())
 }
