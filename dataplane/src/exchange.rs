@@ -1,5 +1,9 @@
 //! Between workers: packets for an SA that another worker owns go to it by the batch, over a bounded queue without
 //! locks. Buffers go round: whoever emptied one gives it back to the worker it came from.
+//!
+//! A batch leaves when the owner has taken those before it, and else when it is full. So the owner may sleep for some
+//! thousand packets, and not for as many as there are batches: on a busy machine it does, and a worker that wakes for
+//! each packet would fill a batch with each.
 
 use crate::mailbox::Mailbox;
 use crate::transmit::Outer;
@@ -9,7 +13,7 @@ use packet::Path;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Octets of a batch: any packet with its GRE header, or a super-frame cut into packets.
 const BATCH: usize = 66_000;
@@ -90,6 +94,8 @@ pub struct Port {
     /// What control wants of it.
     pub mailbox: Mailbox,
     inbox: ArrayQueue<Batch>,
+    /// The workers, as bits, that keep a batch back until this one has taken those before it.
+    kept_back: AtomicU64,
     returned: ArrayQueue<Batch>,
 }
 
@@ -103,6 +109,7 @@ pub fn ports(workers: usize) -> io::Result<Arc<[Port]>> {
             bell: Bell::new()?,
             mailbox: Mailbox::default(),
             inbox: ArrayQueue::new((workers * BATCHES).max(1)),
+            kept_back: AtomicU64::new(0),
             returned: ArrayQueue::new(BATCHES),
         })
     };
@@ -179,11 +186,26 @@ impl Exchange {
         Handed::Yes
     }
 
-    /// Sends what is gathered for others on its way: once a batch.
+    /// Sends what is gathered for others on its way, as far as they have taken what came before: once a batch.
     pub fn flush(&mut self) {
         for to in 0..self.open.len() {
-            self.send(to);
+            if self.open.get(to).is_some_and(Option::is_some) && !self.is_behind(to) {
+                self.send(to);
+            }
         }
+    }
+
+    /// Has this worker not yet taken all it was given? Then it rings for us when it has.
+    fn is_behind(&self, to: usize) -> bool {
+        let Some(port) = self.ports.get(to).filter(|port| !port.inbox.is_empty()) else { return false };
+        port.kept_back.fetch_or(self.bit(), Ordering::SeqCst);
+        // If it took the last one before it could see the bit, nobody rings. If not, it will look once more.
+        !port.inbox.is_empty()
+    }
+
+    /// This worker among the bits of [`Port::kept_back`].
+    fn bit(&self) -> u64 {
+        u32::try_from(self.number).ok().and_then(|number| 1u64.checked_shl(number)).unwrap_or(0)
     }
 
     fn send(&mut self, to: usize) {
@@ -196,10 +218,20 @@ impl Exchange {
         }
     }
 
-    /// The next batch that others have for us.
+    /// The next batch that others have for us. When there is none, those are rung for that keep one back.
     #[must_use]
     pub fn take(&self) -> Option<Batch> {
-        self.port()?.inbox.pop()
+        let port = self.port()?;
+        let batch = port.inbox.pop();
+        if batch.is_none() && port.kept_back.load(Ordering::SeqCst) != 0 {
+            let waiting = port.kept_back.swap(0, Ordering::SeqCst);
+            let rings =
+                |number: &usize| waiting.checked_shr(*number as u32).is_some_and(|bits| bits & 1 == 1);
+            for port in (0..self.ports.len()).filter(rings).filter_map(|number| self.ports.get(number)) {
+                port.bell.ring();
+            }
+        }
+        batch
     }
 
     /// A batch that was dealt with.
@@ -212,5 +244,86 @@ impl Exchange {
             // There is room: it has no more batches than that.
             let _ = port.returned.push(batch);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use linux_io::poll::{self, Ready};
+    use packet::Path;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    const WAY: Way =
+        Way::Out(Path::udp(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1), Outer::with_tos(0));
+
+    fn pair() -> [Exchange; 2] {
+        let ports = ports(2).unwrap();
+        [0, 1].map(|number| Exchange::new(number, ports.clone(), true))
+    }
+
+    /// Hands over a packet with this number in it, as a worker does that wakes for it alone.
+    fn hand(from: &mut Exchange, number: u16) -> Handed {
+        let handed = from.hand(1, WAY, 100, |room| room[..2].copy_from_slice(&number.to_be_bytes()));
+        from.flush();
+        handed
+    }
+
+    /// The numbers of all packets that are there.
+    fn taken(by: &mut Exchange) -> Vec<u16> {
+        let mut numbers = Vec::new();
+        while let Some(mut batch) = by.take() {
+            let (buffer, packets) = batch.parts();
+            numbers.extend(
+                packets.iter().map(|(_, at)| u16::from_be_bytes([buffer[at.start], buffer[at.start + 1]])),
+            );
+            by.give_back(batch);
+        }
+        numbers
+    }
+
+    fn is_rung(exchange: &Exchange) -> bool {
+        let mut ready = [Ready::default()];
+        let bell = &exchange.port().unwrap().bell;
+        poll::wait(&[bell.waker().as_fd()], &mut ready, Some(Duration::ZERO)).unwrap();
+        ready[0].readable
+    }
+
+    #[test]
+    fn an_owner_that_is_awake_has_each_packet_at_once() {
+        let [mut from, mut owner] = pair();
+        for number in 0..100 {
+            assert_eq!(hand(&mut from, number), Handed::Yes);
+            assert!(is_rung(&owner));
+            assert_eq!(taken(&mut owner), [number]);
+        }
+        assert!(!is_rung(&from), "nothing was kept back");
+    }
+
+    #[test]
+    fn an_owner_that_sleeps_for_a_thousand_packets_loses_none() {
+        let [mut from, mut owner] = pair();
+        for number in 0..1000 {
+            assert_eq!(hand(&mut from, number), Handed::Yes, "{number}");
+        }
+        let mut numbers = taken(&mut owner);
+        assert!(numbers.len() < 1000 && is_rung(&from), "the last are kept back, and asked for");
+        from.flush();
+        numbers.extend(taken(&mut owner));
+        assert_eq!(numbers, (0..1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_owner_that_does_not_wake_is_given_no_more_than_there_is_room_for() {
+        let [mut from, mut owner] = pair();
+        let most = BATCHES * PACKETS;
+        let given = (0..most + 1000).take_while(|n| hand(&mut from, *n as u16) == Handed::Yes).count();
+        // The first went alone.
+        assert!((most - PACKETS..=most).contains(&given), "{given}");
+        let numbers = taken(&mut owner);
+        from.flush();
+        assert_eq!(numbers.len() + taken(&mut owner).len(), given);
+        assert_eq!(hand(&mut from, 7), Handed::Yes, "the buffers came back");
     }
 }

@@ -326,6 +326,9 @@ mod tests {
         zero.kernel_sends(id(1).mac(), &small);
         assert_eq!(zero.sent_raw(), []);
         one.take_handed();
+        assert_eq!(one.runs(), [15], "the next is kept back until the owner is there");
+        zero.lane.flush_all();
+        one.take_handed();
         assert_eq!(one.runs(), [15, 1]);
         let sent = one.sent_raw();
         let mut opener = esp::Opener::new(&sends).unwrap();
@@ -342,13 +345,14 @@ mod tests {
         let sends = keys(outbound_spi(1), SUITE);
         zero.tables_say_sender(1, 1, &sends);
         let small = packet(OWN, "10.200.0.11", 100);
-        for _ in 0..20 {
+        for _ in 0..4000 {
             zero.kernel_sends(id(1).mac(), &small);
         }
-        assert_eq!([Counter::HandedOff, Counter::DropHandoffFull].map(|c| zero.count(c)), [16, 4]);
+        // The first went alone, and then fifteen full batches.
+        assert_eq!([Counter::HandedOff, Counter::DropHandoffFull].map(|c| zero.count(c)), [3841, 159]);
         // The owner has lost the SA in between: nothing leaves, nothing goes back.
         one.take_handed();
-        assert_eq!((one.sent_raw(), one.count(Counter::DropNoSa)), (vec![], 16));
+        assert_eq!((one.sent_raw(), one.count(Counter::DropNoSa)), (vec![], 3841));
         one.send_by(1, &sends, NO_LIMIT);
         zero.kernel_sends(id(1).mac(), &small);
         one.take_handed();
@@ -376,6 +380,7 @@ mod tests {
                 one.read(&big);
                 zero.read(&big);
                 one.datagrams(path(1), 0, &mut at_owner, size);
+                one.take_handed();
                 zero.datagrams(path(1), 0, &mut elsewhere, size);
                 one.take_handed();
             });
