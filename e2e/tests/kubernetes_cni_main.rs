@@ -40,10 +40,11 @@ impl Scene {
         let Ok([hub, a]) = <[Cluster; 2]>::try_from(clusters) else { unreachable!("two clusters") };
         let node = a.machine(1)?;
         // Pods keep their addresses: the network between nodes must know them, as a cloud's route table does.
-        let back = format!("route add {} via {}", node.pods(), node.address());
+        let [pods] = node.pods() else { unreachable!("a cluster of IPv4 only") };
+        let back = format!("route add {pods} via {}", node.address());
         a.node().namespace().ip(&[&back])?;
         let list = json!({"cniVersion": "1.1.0", "name": "pods", "plugins": [
-            {"type": "dmvpn-cni", "ipam": {"type": "host-local", "ranges": [[{"subnet": node.pods()}]]}},
+            {"type": "dmvpn-cni", "ipam": {"type": "host-local", "ranges": [[{"subnet": pods}]]}},
             {"type": "portmap", "capabilities": {"portMappings": true}},
         ]});
         fs::write(node.path(LIST)?, format!("{list:#}\n")).map_err(Error::io("write the list"))?;
