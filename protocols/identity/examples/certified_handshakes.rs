@@ -1,5 +1,5 @@
 //! How many handshakes a second one core of a hub has when everybody proves himself by a chain of ECDSA P-256:
-//! `cargo run --release -p dmvpn-identity --example handshakes`.
+//! `cargo run --release -p dmvpn-identity --example certified_handshakes`.
 //!
 //! Root, a confined CA and a certificate of its own for each spoke. Spokes and hub are in one process; what the hub
 //! spends is measured alone.
