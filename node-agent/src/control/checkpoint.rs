@@ -9,14 +9,19 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Writing checkpoints may take one part in so many of the time.
 const SHARE: u32 = 10;
 
-/// A megabyte keeps the next one away for a second at most: a process that had to wait for the CPU while it wrote a short
-/// one is not to leave others out for that.
-const NANOS_PER_OCTET: u64 = 1000;
+/// What an octet should take, and the most that is believed: a process that waited for the CPU while it wrote is not to
+/// leave others out for that.
+const NANOS_PER_OCTET: (u64, u64) = (10, 100);
+
+/// Short ones are never measured: a successor must know of each handshake, and those come in quick succession.
+const SHORT: usize = 64 << 10;
 
 /// Decides when a checkpoint is due.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     dirty: bool,
+    /// Others rely on what changed.
+    urgent: bool,
     /// Not before this moment, however urgent: a hub with many peers has a long checkpoint.
     not_before: Instant,
     last: Instant,
@@ -30,27 +35,29 @@ impl Schedule {
 
     /// Should one be written now, before steps that others rely on (`urgent`), or at leisure?
     #[must_use]
-    pub(super) fn is_due(&self, now: Instant, urgent: bool) -> bool {
-        self.dirty && now >= if urgent { self.not_before } else { self.leisurely() }
+    pub(super) fn is_due(&mut self, now: Instant, urgent: bool) -> bool {
+        self.urgent |= urgent && self.dirty;
+        self.next().is_some_and(|next| now >= next)
     }
 
     /// When to ask again.
     #[must_use]
     pub(super) fn next(&self) -> Option<Instant> {
-        self.dirty.then(|| self.leisurely())
+        let leisurely = self.not_before.max(self.last + INTERVAL);
+        self.dirty.then_some(if self.urgent { self.not_before } else { leisurely })
     }
 
     /// One of this many octets was written, and took so long.
     pub(super) fn written(&mut self, now: Instant, octets: usize, took: Duration) {
-        let octets = u64::try_from(octets).unwrap_or(u64::MAX);
-        let most = Duration::from_nanos(octets.saturating_mul(NANOS_PER_OCTET));
+        let (least, most) = NANOS_PER_OCTET;
+        let length = u64::try_from(octets).unwrap_or(u64::MAX);
+        let should = Duration::from_nanos(length.saturating_mul(least));
+        let believed = Duration::from_nanos(length.saturating_mul(most));
+        let took = if octets < SHORT { should } else { took.clamp(should, believed) };
         self.dirty = false;
+        self.urgent = false;
         self.last = now;
-        self.not_before = now + most.min(took.saturating_mul(SHARE - 1));
-    }
-
-    fn leisurely(&self) -> Instant {
-        self.not_before.max(self.last + INTERVAL)
+        self.not_before = now + took.saturating_mul(SHARE);
     }
 }
 
@@ -66,10 +73,20 @@ mod tests {
     fn an_urgent_one_is_written_at_once() {
         let mut schedule = Schedule::default();
         schedule.touch();
+        // However long it waited for the CPU.
         schedule.written(at(0), 1000, Duration::from_millis(50));
         schedule.touch();
         assert!(!schedule.is_due(at(1), false));
-        assert!(schedule.is_due(at(2), true));
+        assert!(schedule.is_due(at(1), true));
+    }
+
+    #[test]
+    fn what_was_urgent_and_came_too_soon_does_not_wait_for_leisure() {
+        let mut schedule = Schedule::default();
+        schedule.written(at(0), 16 << 10, Duration::ZERO);
+        schedule.touch();
+        assert!(!schedule.is_due(at(1), true));
+        assert!(schedule.is_due(at(2), false), "1.6 ms for its length");
     }
 
     #[test]
@@ -83,7 +100,7 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.written(at(0), 16 << 20, Duration::from_millis(200));
         schedule.touch();
-        assert!(!schedule.is_due(at(1700), true));
-        assert!(schedule.is_due(at(1800), true));
+        assert!(!schedule.is_due(at(1900), true));
+        assert!(schedule.is_due(at(2000), true));
     }
 }
