@@ -15,6 +15,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+/// The most workers that share a tunnel: each is a bit of [`Port::kept_back`].
+pub const MAX_WORKERS: u16 = u64::BITS as u16;
 /// Octets of a batch: any packet with its GRE header, or a super-frame cut into packets.
 const BATCH: usize = 66_000;
 /// Packets of a batch.

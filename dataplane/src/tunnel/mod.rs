@@ -7,7 +7,7 @@ mod sas;
 pub use handover::{TunnelNumbers, TunnelState, Unfit};
 
 use crate::directory::{Directory, Refused, Secrets};
-use crate::exchange;
+use crate::exchange::{self, MAX_WORKERS};
 use crate::io::Sockets;
 use crate::mailbox::Order;
 use crate::messages::{HairpinRoute, Peer, PeerCounters, TunnelSettings};
@@ -29,8 +29,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// The most workers a tunnel may have.
-const MAX_WORKERS: u16 = 64;
 /// The most underlay addresses it may be bound to: what a worker can wait for.
 const MAX_BINDS: usize = 8;
 /// DSCP class selector 6, which routing protocols have: NHRP passes before data.
