@@ -26,7 +26,7 @@ fn main() -> Result {
         }
         plans.push(plan);
     }
-    let clusters = Cluster::start_all(&lab, &plans)?;
+    let clusters = Cluster::start_each(&lab, &plans)?;
     println!("started in {:.1?}", start.elapsed());
     for cluster in &clusters {
         println!(

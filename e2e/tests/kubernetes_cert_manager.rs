@@ -3,7 +3,7 @@
 
 use lab::kubernetes::lost_at_most;
 use lab::kubernetes::overlay::{NAMESPACE, helm_upgrade};
-use lab::kubernetes::{Chapters, Cluster, Image, Overlay, Plan, Pod, PodPlan, Resource, image};
+use lab::kubernetes::{Chapters, Cluster, Overlay, Plan, Pod, PodPlan, Resource, two_clusters};
 use lab::narration::ensure;
 use lab::traffic::{Flow, Ping};
 use lab::wait::{self, PATIENCE};
@@ -40,10 +40,7 @@ struct Scene {
 
 impl Scene {
     fn new(lab: &Lab) -> Result<Self> {
-        Image::ours()?.write(&image::folder(lab)?)?;
-        let plans = [Plan::new("hub", 1).nodes(1), Plan::new("a", 2).nodes(1)];
-        let clusters = Cluster::start_all(lab, &plans)?;
-        let Ok([hub, a]) = <[Cluster; 2]>::try_from(clusters) else { unreachable!("two clusters") };
+        let [hub, a] = two_clusters(lab, Plan::new("a", 2).nodes(1))?;
         let overlay = Overlay::new(lab)?;
         let folder = overlay.folder().to_owned();
         overlay.install_all(lab, &[&hub, &a], &[])?;

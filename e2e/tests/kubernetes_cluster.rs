@@ -22,8 +22,7 @@ fn pods_of_a_cluster_talk_by_address_and_by_service_and_leave_it_masqueraded() {
     story("kubernetes_pods", |lab| {
         let private =
             Plan::new("private", 1).behind(NatRouter::new(Nat::PortPreserving)).proxy(Proxy::Nftables);
-        let clusters = Cluster::start_all(lab, &[private, Plan::new("public", 2).nodes(1)])?;
-        let [private, public] = &clusters[..] else { unreachable!("two clusters") };
+        let [private, public] = &Cluster::start_all(lab, &[private, Plan::new("public", 2).nodes(1)])?;
 
         let web = private.run_pod(&PodPlan::web("web", "hello").on("private-1"))?;
         let client = private.run_pod(&PodPlan::new("client").on("private-2"))?;

@@ -2,7 +2,7 @@
 //! annotations, and nothing of it keeps a pod from starting.
 
 use lab::kubernetes::overlay::{NAMESPACE, RELEASE, helm_upgrade};
-use lab::kubernetes::{Chapters, Cluster, Image, Machine, Overlay, Plan, Pod, PodPlan, Resource, image};
+use lab::kubernetes::{Chapters, Cluster, Machine, Overlay, Plan, Pod, PodPlan, connect, two_clusters};
 use lab::narration::ensure;
 use lab::traffic::Ping;
 use lab::wait::{self, PATIENCE};
@@ -51,21 +51,14 @@ struct Scene {
 
 impl Scene {
     fn new(lab: &Lab) -> Result<Self> {
-        Image::ours()?.write(&image::folder(lab)?)?;
-        let plans = [Plan::new("hub", 1).nodes(1), Plan::new("a", 2).nodes(1)];
-        let clusters = Cluster::start_all(lab, &plans)?;
-        let Ok([hub, a]) = <[Cluster; 2]>::try_from(clusters) else { unreachable!("two clusters") };
+        let [hub, a] = two_clusters(lab, Plan::new("a", 2).nodes(1))?;
         let node = a.machine(1)?;
         let list = read(&node.path(FOLDER)?.join(LIST));
         let older = a.run_pod(&PodPlan::new("older"))?;
         let leaves = a.run_pod(&PodPlan::new("leaves").annotated(ANNOTATION, "disabled"))?;
         Overlay::new(lab)?.install_all(lab, &[&hub, &a], &[])?;
-        hub.apply(&Resource::hub(hub.plan()).text())?;
-        a.apply(&Resource::spoke(a.plan(), &hub.addresses()).text())?;
         let web = hub.run_pod(&PodPlan::web("web", "hello"))?;
-        hub.wait_overlay("dmvpnhub")?;
-        a.wait_overlay("dmvpnspoke")?;
-        a.wait_joined(1)?;
+        connect(&hub, &a)?;
         Ok(Self { a, node, _hub: hub, web, older, leaves, list })
     }
 

@@ -1,7 +1,7 @@
 //! The CNI plugin as the only one of a real cluster: node and operator come up by it, pods have their interface from it.
 
 use lab::kubernetes::overlay::{NAMESPACE, RELEASE};
-use lab::kubernetes::{Chapters, Cluster, Image, Machine, Overlay, Plan, Pod, PodPlan, Resource, image};
+use lab::kubernetes::{Chapters, Cluster, Machine, Overlay, Plan, Pod, PodPlan, connect, two_clusters};
 use lab::narration::ensure;
 use lab::traffic::Ping;
 use lab::wait::{self, PATIENCE};
@@ -34,10 +34,7 @@ struct Scene {
 
 impl Scene {
     fn new(lab: &Lab) -> Result<Self> {
-        Image::ours()?.write(&image::folder(lab)?)?;
-        let plans = [Plan::new("hub", 1).nodes(1), Plan::new("a", 2).nodes(1)];
-        let clusters = Cluster::start_all(lab, &plans)?;
-        let Ok([hub, a]) = <[Cluster; 2]>::try_from(clusters) else { unreachable!("two clusters") };
+        let [hub, a] = two_clusters(lab, Plan::new("a", 2).nodes(1))?;
         let node = a.machine(1)?;
         // Pods keep their addresses: the network between nodes must know them, as a cloud's route table does.
         let [pods] = node.pods() else { unreachable!("a cluster of IPv4 only") };
@@ -54,12 +51,8 @@ impl Scene {
         Overlay::new(lab)?.install_all(lab, &[&hub, &a], &["agent.cni.enabled=true"])?;
         println!("  from nothing to an operator that is ready: {:.1?}", start.elapsed());
         a.wait_node("a-1", true)?;
-        hub.apply(&Resource::hub(hub.plan()).text())?;
-        a.apply(&Resource::spoke(a.plan(), &hub.addresses()).text())?;
         let web = hub.run_pod(&PodPlan::web("web", "hello"))?;
-        hub.wait_overlay("dmvpnhub")?;
-        a.wait_overlay("dmvpnspoke")?;
-        a.wait_joined(1)?;
+        connect(&hub, &a)?;
         let client = a.run_pod(&PodPlan::web("client", "near"))?;
         Ok(Self { a, node, hub, client, web })
     }

@@ -21,8 +21,7 @@ fn pods_of_two_ip_versions_talk_in_both() {
             Plan::new("a", 2).dual_stack(),
             Plan::new("b", 3).nodes(1).dual_stack().behind(NatRouter::new(Nat::PortPreserving)),
         ];
-        let clusters = Cluster::start_all(lab, &plans)?;
-        let [hub, a, b] = &clusters[..] else { unreachable!("three clusters") };
+        let [hub, a, b] = &Cluster::start_all(lab, &plans)?;
         Overlay::new(lab)?.install_all(lab, &[hub, a, b], &[])?;
         hub.apply(&Resource::hub(hub.plan()).exporting_keys().text())?;
         for spoke in [a, b] {

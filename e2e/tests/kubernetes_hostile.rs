@@ -2,7 +2,7 @@
 //! that a policy engine makes of NetworkPolicies. The rules are those programs', the programs are not here.
 
 use lab::kubernetes::{
-    Chapters, Cluster, Image, Machine, Overlay, Plan, Pod, PodPlan, Proxy, Resource, image,
+    Chapters, Cluster, Machine, Overlay, Plan, Pod, PodPlan, Proxy, connect, two_clusters,
 };
 use lab::narration::ensure;
 use lab::traffic::Ping;
@@ -30,7 +30,7 @@ fn rules_of_others_rewrite_no_source_and_what_they_drop_is_dropped_or_explained(
 
 /// A hub's and a spoke's cluster of a node each, and a server on each.
 struct Scene {
-    clusters: Vec<Cluster>,
+    clusters: [Cluster; 2],
     pods: Vec<Pod>,
 }
 
@@ -39,18 +39,12 @@ type Rules = fn(&Machine) -> (String, String);
 
 impl Scene {
     fn new(lab: &Lab) -> Result<Self> {
-        Image::ours()?.write(&image::folder(lab)?)?;
-        let plans = [Plan::new("hub", 1).nodes(1), Plan::new("a", 2).nodes(1).proxy(Proxy::Nftables)];
-        let clusters = Cluster::start_all(lab, &plans)?;
-        let [hub, a] = &clusters[..] else { unreachable!("two clusters") };
+        let clusters = two_clusters(lab, Plan::new("a", 2).nodes(1).proxy(Proxy::Nftables))?;
+        let [hub, a] = &clusters;
         Overlay::new(lab)?.install_all(lab, &[hub, a], &[])?;
         let pods =
             vec![hub.run_pod(&PodPlan::web("far", "hello"))?, a.run_pod(&PodPlan::web("near", "hello"))?];
-        hub.apply(&Resource::hub(hub.plan()).text())?;
-        a.apply(&Resource::spoke(a.plan(), &hub.addresses()).text())?;
-        hub.wait_overlay("dmvpnhub")?;
-        a.wait_overlay("dmvpnspoke")?;
-        a.wait_joined(1)?;
+        connect(hub, a)?;
         let this = Self { clusters, pods };
         this.wait_reachable()?;
         Ok(this)

@@ -1,6 +1,6 @@
 //! What resources say of their network: soon when something turns, and seldom when nothing does.
 
-use lab::kubernetes::{Chapters, Cluster, Image, Overlay, Plan, Resource, image};
+use lab::kubernetes::{Chapters, Cluster, Overlay, Plan, Resource, two_clusters};
 use lab::narration::ensure;
 use lab::{Error, Lab, Result, heavy_story, wait};
 use rpc::agent::{TunnelState, Verdict};
@@ -38,10 +38,7 @@ fn resources_say_soon_what_turned_and_agents_write_once_a_minute_at_most() {
 
 impl Clusters {
     fn new(lab: &Lab) -> Result<Self> {
-        Image::ours()?.write(&image::folder(lab)?)?;
-        let plans = [Plan::new("hub", 1).nodes(1), Plan::new("a", 2)];
-        let clusters = Cluster::start_all(lab, &plans)?;
-        let Ok([hub, spoke]) = <[Cluster; 2]>::try_from(clusters) else { unreachable!("two clusters") };
+        let [hub, spoke] = two_clusters(lab, Plan::new("a", 2))?;
         Overlay::new(lab)?.install_all(lab, &[&hub, &spoke], &[])?;
         Ok(Self { hub, spoke })
     }

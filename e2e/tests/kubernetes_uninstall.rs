@@ -2,7 +2,7 @@
 //! nodes.
 
 use lab::kubernetes::overlay::{NAMESPACE, RELEASE};
-use lab::kubernetes::{Cluster, ControlPlane, Image, Machine, Overlay, Plan, Pod, PodPlan, Resource, image};
+use lab::kubernetes::{Cluster, ControlPlane, Machine, Overlay, Plan, Pod, PodPlan, connect, two_clusters};
 use lab::traffic::Ping;
 use lab::wait::{self, PATIENCE};
 use lab::{Error, Result, story};
@@ -16,9 +16,7 @@ use std::process::Command;
 #[test]
 fn kubectl_dmvpn_asks_every_node_and_uninstalling_leaves_the_nodes_as_they_were() {
     story("kubernetes_uninstall", |lab| {
-        Image::ours()?.write(&image::folder(lab)?)?;
-        let clusters = Cluster::start_all(lab, &[Plan::new("hub", 1).nodes(1), Plan::new("a", 2)])?;
-        let [hub, a] = &clusters[..] else { unreachable!("two clusters") };
+        let [hub, a] = &two_clusters(lab, Plan::new("a", 2))?;
         // A pod on each node first, so that they have all that the cluster's own plugin makes.
         let client = a.run_pod(&PodPlan::new("client").on("a-1"))?;
         a.run_pod(&PodPlan::new("other").on("a-2"))?;
@@ -27,11 +25,7 @@ fn kubectl_dmvpn_asks_every_node_and_uninstalling_leaves_the_nodes_as_they_were(
         let overlay = Overlay::new(lab)?;
         overlay.install(lab, hub, &[])?;
         overlay.install(lab, a, &["agent.cni.enabled=true"])?;
-        hub.apply(&Resource::hub(hub.plan()).text())?;
-        a.apply(&Resource::spoke(a.plan(), &hub.addresses()).text())?;
-        hub.wait_overlay("dmvpnhub")?;
-        a.wait_overlay("dmvpnspoke")?;
-        a.wait_joined(1)?;
+        connect(hub, a)?;
         let web = hub.run_pod(&PodPlan::web("web", "hello"))?;
         assert_eq!(a.fetch("client", &web.address)?, "hello\n");
         assert_ne!(traces(a)?, before, "what is looked for is there while it runs");

@@ -37,8 +37,7 @@ fn tell(lab: &Lab) -> Result {
         Plan::new("a", 2).proxy(Proxy::Nftables),
         Plan::new("b", 3).behind(NatRouter::new(Nat::PortPreserving)),
     ];
-    let clusters = Cluster::start_all(lab, &plans)?;
-    let [hub, a, b] = &clusters[..] else { return Err(Error::other("three clusters")) };
+    let [hub, a, b] = &Cluster::start_all(lab, &plans)?;
     println!("Started in {:.0?}. On cluster b: kubectl get nodes -o wide", step.elapsed());
     indent(&b.kubectl(&["get", "nodes", "-o", "wide"])?);
 

@@ -123,7 +123,13 @@ const ROUTER: u8 = 14;
 
 impl Cluster {
     /// Starts several side by side.
-    pub fn start_all(lab: &Lab, plans: &[Plan]) -> Result<Vec<Self>> {
+    pub fn start_all<const N: usize>(lab: &Lab, plans: &[Plan; N]) -> Result<[Self; N]> {
+        let clusters = Self::start_each(lab, plans)?;
+        Ok(clusters.try_into().unwrap_or_else(|_| unreachable!("a cluster for each plan")))
+    }
+
+    /// The same for as many plans as there are.
+    pub fn start_each(lab: &Lab, plans: &[Plan]) -> Result<Vec<Self>> {
         thread::scope(|scope| {
             let starting: Vec<_> =
                 plans.iter().map(|plan| scope.spawn(|| Self::start(lab, plan.clone()))).collect();

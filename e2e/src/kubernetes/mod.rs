@@ -41,7 +41,7 @@ pub use operator::Operator;
 pub use overlay::{Overlay, Resource};
 pub use pki::Pki;
 pub use pod::{Pod, PodPlan};
-pub use stage::{Chapters, Stage, lost_at_most};
+pub use stage::{Chapters, Stage, connect, lost_at_most, two_clusters};
 
 use crate::error::{Error, Result};
 use std::path::PathBuf;

@@ -43,8 +43,7 @@ impl Stage {
             Plan::new("a", 2).proxy(Proxy::Nftables),
             Plan::new("b", 3).behind(NatRouter::new(Nat::PortPreserving)),
         ];
-        let clusters = Cluster::start_all(lab, &plans)?;
-        let Ok([hub, a, b]) = <[Cluster; 3]>::try_from(clusters) else { unreachable!("three clusters") };
+        let [hub, a, b] = Cluster::start_all(lab, &plans)?;
         let overlay = Overlay::new(lab)?;
         overlay.install_all(lab, &[&hub, &a, &b], values)?;
         let client = a.run_pod(&PodPlan::web("client", "hello").on("a-1"))?;
@@ -128,6 +127,21 @@ impl Stage {
         let web = (self.web.host(), self.web.address.as_str());
         Ok([Flow::start(client, web, 7001, rate, 200)?, Flow::start(web, client, 7002, rate, 200)?])
     }
+}
+
+/// A smaller stage: a hub's cluster of one node and a spoke's, with nothing on them but the image.
+pub fn two_clusters(lab: &Lab, spoke: Plan) -> Result<[Cluster; 2]> {
+    Image::ours()?.write(&image::folder(lab)?)?;
+    Cluster::start_all(lab, &[Plan::new("hub", 1).nodes(1), spoke])
+}
+
+/// Applies a hub and a spoke, and waits until the spoke's nodes have joined.
+pub fn connect(hub: &Cluster, spoke: &Cluster) -> Result {
+    hub.apply(&Resource::hub(hub.plan()).text())?;
+    spoke.apply(&Resource::spoke(spoke.plan(), &hub.addresses()).text())?;
+    hub.wait_overlay("dmvpnhub")?;
+    spoke.wait_overlay("dmvpnspoke")?;
+    spoke.wait_joined(1)
 }
 
 /// Chapters of a story: each is told although one before it failed, and the story fails in the end.
