@@ -111,17 +111,17 @@ async fn main() -> ExitCode {
             }
             code
         }
-        Some(Command::Probe) => probe(arguments.probe_socket.as_deref()),
+        Some(Command::Probe) => probe(arguments.probe_socket.as_deref()).await,
         None => run(arguments, cni).await,
     }
 }
 
-fn probe(socket: Option<&Path>) -> ExitCode {
+async fn probe(socket: Option<&Path>) -> ExitCode {
     let Some(socket) = socket else {
         eprintln!("dmvpn-agent: say --probe-socket PATH");
         return ExitCode::from(2);
     };
-    match telemetry::ask(socket, "/healthz") {
+    match telemetry::ask(socket, "/healthz").await {
         Ok(said) => {
             print!("{said}");
             ExitCode::SUCCESS

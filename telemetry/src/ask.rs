@@ -1,33 +1,40 @@
 //! Asks a program of ours how it is, as a kubelet does by running a command in its container.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
+use tokio::net::UnixStream;
 
 /// A program that does not answer within this is not well.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// Nobody has more to say.
-const MAX_ANSWER: u64 = 64 << 10;
+const MAX_ANSWER: usize = 64 << 10;
 
 /// Asks for `path` by a unix socket, and returns what it says.
 ///
 /// # Errors
 /// It is not well, and why; or nobody answers.
-pub fn ask(socket: &Path, path: &str) -> Result<String, String> {
-    let answer =
-        exchange(socket, path).map_err(|error| format!("nobody answers at {}: {error}", socket.display()))?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    if status == "200" { Ok(body.to_owned()) } else { Err(body.trim_end().to_owned()) }
+pub async fn ask(socket: &Path, path: &str) -> Result<String, String> {
+    let nobody = |why: &dyn std::fmt::Display| format!("nobody answers at {}: {why}", socket.display());
+    let answer = tokio::time::timeout(PATIENCE, exchange(socket, path)).await;
+    let (status, said) = answer.map_err(|late| nobody(&late))?.map_err(|error| nobody(&error))?;
+    if status == StatusCode::OK { Ok(said) } else { Err(said.trim_end().to_owned()) }
 }
 
-fn exchange(socket: &Path, path: &str) -> std::io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
-    Ok(answer)
+async fn exchange(socket: &Path, path: &str) -> Result<(StatusCode, String), Box<dyn Error + Send + Sync>> {
+    let stream = TokioIo::new(UnixStream::connect(socket).await?);
+    let (mut sender, connection) = http1::handshake(stream).await?;
+    // It ends with the answer, or when that is no longer waited for.
+    let connection = tokio::spawn(connection);
+    let request = Request::get(path).header(HOST, "probe").body(Empty::<Bytes>::new())?;
+    let answer = sender.send_request(request).await;
+    let (head, body) = answer.inspect_err(|_| connection.abort())?.into_parts();
+    let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
+    Ok((head.status, String::from_utf8_lossy(&body).into_owned()))
 }
