@@ -29,8 +29,8 @@ const DEBOUNCE: Duration = Duration::from_millis(150);
 const RESYNC: Duration = Duration::from_secs(300);
 /// And CAs after so long: nothing tells that one was replaced, or that its time has come.
 const EXAMINATION: Duration = Duration::from_secs(60);
-/// Counts alone are written no more often than this.
-const COUNTS: Duration = Duration::from_secs(15);
+/// Counts and messages alone are written no more often than this.
+const DETAILS: Duration = Duration::from_secs(15);
 
 /// Reconciles until the task is dropped.
 pub async fn run(context: Arc<Context>, stores: Arc<Stores>) {
@@ -41,7 +41,7 @@ pub async fn run(context: Arc<Context>, stores: Arc<Stores>) {
         stores,
         nodes: Retries::default(),
         resources: Retries::default(),
-        counted: BTreeMap::new(),
+        written: BTreeMap::new(),
         examined: BTreeMap::new(),
         unreadable: BTreeSet::new(),
     };
@@ -67,7 +67,7 @@ struct Reconciler {
     nodes: Retries,
     resources: Retries,
     /// When the status of each resource was written the last time.
-    counted: BTreeMap<ResourceName, Instant>,
+    written: BTreeMap<ResourceName, Instant>,
     /// What their CAs were seen to permit.
     examined: BTreeMap<ResourceName, Examined>,
     /// Resources that could not be read, of which that has been said.
@@ -176,7 +176,7 @@ impl Reconciler {
         let now = Time(now.round(Unit::Second).unwrap_or(now));
         let mut wait = jittered(RESYNC);
         let resources = world.resources();
-        self.counted.retain(|name, _| resources.iter().any(|resource| resource.name == *name));
+        self.written.retain(|name, _| resources.iter().any(|resource| resource.name == *name));
         for resource in &resources {
             let Some(report) = decision.reports.get(&resource.name) else { continue };
             let issuance = Issuance {
@@ -187,11 +187,11 @@ impl Reconciler {
             if resource.status == Some(&new) {
                 continue;
             }
-            if !status::differs_in_more_than_counts(resource.status, &new)
-                && let Some(last) = self.counted.get(&resource.name)
-                && last.elapsed() < COUNTS
+            if !status::turned(resource.status, &new)
+                && let Some(last) = self.written.get(&resource.name)
+                && last.elapsed() < DETAILS
             {
-                wait = wait.min(COUNTS.saturating_sub(last.elapsed()));
+                wait = wait.min(DETAILS.saturating_sub(last.elapsed()));
                 continue;
             }
             self.write_status(resource, new).await;
@@ -218,7 +218,7 @@ impl Reconciler {
             Ok(_) => {
                 self.context.metrics.wrote(name.kind, "status");
                 self.resources.forget(&key);
-                self.counted.insert(name.clone(), Instant::now());
+                self.written.insert(name.clone(), Instant::now());
                 let about = reference(name, resource.metadata);
                 for (kind, reason, note) in events::transitions(resource.status, &new) {
                     events::publish(&self.context, &about, kind, &reason, &note).await;

@@ -78,13 +78,24 @@ pub fn status(
     }
 }
 
-/// Is anything but counts different? Counts alone can wait.
-pub fn differs_in_more_than_counts(old: Option<&NetworkStatus>, new: &NetworkStatus) -> bool {
-    let without = |status: &NetworkStatus| {
-        let nodes = status.summary.as_ref().map(|summary| summary.nodes.clone());
-        (status.observed_generation, status.conditions.clone(), status.not_ready.clone(), nodes)
-    };
-    old.is_none_or(|old| without(old) != without(new))
+/// Did anything turn, so that it is worth a write at once? Counts and messages alone can wait: during an outage messages
+/// change with every attempt (who did not answer, for how long), and what people act by is the reason.
+pub fn turned(old: Option<&NetworkStatus>, new: &NetworkStatus) -> bool {
+    old.is_none_or(|old| skeleton(old) != skeleton(new))
+}
+
+/// A status without what can wait.
+fn skeleton(status: &NetworkStatus) -> NetworkStatus {
+    let NetworkStatus { observed_generation, conditions, summary, not_ready } = status;
+    let silent = |condition: &Condition| Condition { message: String::new(), ..condition.clone() };
+    let unexplained = |node: &NotReadyNode| NotReadyNode { message: String::new(), ..node.clone() };
+    let nodes = |summary: &Summary| Summary { nodes: summary.nodes.clone(), ..Summary::default() };
+    NetworkStatus {
+        observed_generation: *observed_generation,
+        conditions: conditions.iter().map(silent).collect(),
+        summary: summary.as_ref().map(nodes),
+        not_ready: not_ready.iter().map(unexplained).collect(),
+    }
 }
 
 /// What is known of one selected node.

@@ -139,14 +139,27 @@ fn the_time_of_the_last_transition_changes_with_the_status_alone() {
 }
 
 #[test]
-fn counts_alone_can_wait() {
-    let (world_, report) = world(vec![dmvpn_node("a-1", UP, ["Up", "Up"])]);
-    let old = said(&world_, &report, None, 0);
-    let mut counted = old.clone();
+fn counts_and_messages_alone_can_wait() {
+    let down = |reason: &str, why: &str| {
+        let mut node = dmvpn_node("a-1", ("False", reason), ["Down", "Down"]);
+        for condition in &mut node.status.as_mut().unwrap().tunnels[0].conditions {
+            condition.message = why.to_owned();
+        }
+        let (world, report) = world(vec![node]);
+        said(&world, &report, None, 0)
+    };
+    let old = down("NoHub", "hub 198.51.100.1: no answer for 3 s");
+    assert!(turned(None, &old), "what was never said");
+    let later = down("NoHub", "hub 198.51.100.1: no answer for 9 s");
+    assert_ne!(later, old, "written some time");
+    assert!(!turned(Some(&old), &later));
+    let mut counted = later;
     counted.summary.as_mut().unwrap().shortcuts = 99;
-    assert!(!differs_in_more_than_counts(Some(&old), &counted));
-    let (worse, _) = world(vec![dmvpn_node("a-1", ("False", "NoHub"), ["Up", "Up"])]);
-    assert!(differs_in_more_than_counts(Some(&old), &said(&worse, &report, Some(&old), 0)));
+    assert!(!turned(Some(&old), &counted));
+
+    assert!(turned(Some(&old), &down("Unproven", "hub 198.51.100.1: no answer for 3 s")), "another reason");
+    let (good, report) = world(vec![dmvpn_node("a-1", UP, ["Up", "Up"])]);
+    assert!(turned(Some(&old), &said(&good, &report, Some(&old), 0)));
 }
 
 #[test]
