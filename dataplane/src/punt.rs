@@ -21,7 +21,8 @@ const ECHO: usize = 512;
 /// IKE messages of exchanges that somebody answered already, and those that anybody may begin.
 const IKE: usize = 1024;
 const IKE_FIRST: usize = 1024;
-const SPIS: usize = 128;
+/// When a hub begins anew, all of its spokes send what belongs to SAs of before.
+const SPIS: usize = 1024;
 const NOTICES: usize = 512;
 const CAPTURE: usize = 4096;
 
@@ -127,7 +128,8 @@ impl PuntSource {
             nhrp_by_path: Limiter::new(1024, 100, Duration::from_secs(1)),
             // A handshake takes a few messages, a certificate chain in fragments some ten.
             ike_by_source: Limiter::new(4096, 200, Duration::from_secs(1)),
-            spis_by_path: Limiter::new(1024, 1, Duration::from_secs(1)),
+            // Two paths at one place must not wait for each other longer than until a peer asks again.
+            spis_by_path: Limiter::new(4096, 1, Duration::from_millis(100)),
             refusals: Limiter::new(1024, 1, Duration::from_millis(100)),
             wanted: Limiter::new(1024, 1, Duration::from_millis(100)),
             // The agent says it to the peer less often; but it may not know the peer yet when it is told first.
