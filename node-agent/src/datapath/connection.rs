@@ -12,6 +12,7 @@ use packet::{Path, PeerId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
@@ -95,7 +96,15 @@ pub struct Sender {
 impl Connection {
     /// Connects to the datapath (starting it if need be) and attaches to the tunnel.
     pub async fn open(process: &Process, tunnel: &str) -> Result<Self, Error> {
-        let (read, mut write) = process.connect().await?.into_split();
+        match Self::attach(process.connect().await?, tunnel).await {
+            // It was ending when we knocked, killed together with the agent before us, say: nobody listens any more.
+            Err(error) if error.is_end() => Self::attach(process.connect().await?, tunnel).await,
+            attached => attached,
+        }
+    }
+
+    async fn attach(stream: UnixStream, tunnel: &str) -> Result<Self, Error> {
+        let (read, mut write) = stream.into_split();
         let mut reader = BufReader::with_capacity(1 << 16, read);
         let attach = Request::Attach { version: PROTOCOL_VERSION, tunnel: tunnel.to_owned() };
         write_frame(&mut write, &ToDatapath { number: 0, request: attach }).await?;

@@ -33,3 +33,15 @@ pub enum Error {
     #[error("the datapath refused: {0}")]
     Refused(String),
 }
+
+impl Error {
+    /// Did the process at the other end of the connection end, rather than answer?
+    fn is_end(&self) -> bool {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+        match self {
+            Self::Io(error) => matches!(error.kind(), BrokenPipe | ConnectionReset),
+            Self::Closed => true,
+            _ => false,
+        }
+    }
+}
