@@ -198,11 +198,11 @@ impl Report {
         assert!(self.sent > 0 && self.lost == 0 && self.duplicated == 0, "{self}");
     }
 
-    /// Arrivals out of order whose delay tells that they came by the slower of two paths, overtaken by packets on
-    /// the faster one. What is left over, `reordered` minus this, has no such explanation.
+    /// Arrivals out of order whose delay does not tell that they came by the slower of two paths, overtaken by packets
+    /// on the faster one.
     #[must_use]
-    pub fn overtaken_on_a_path_slower_than(&self, delay: Duration) -> u64 {
-        self.late().filter(|arrival| arrival.delay() >= delay).count() as u64
+    pub fn late_on_a_path_faster_than(&self, delay: Duration) -> Vec<Arrival> {
+        self.late().filter(|arrival| arrival.delay() < delay).copied().collect()
     }
 
     /// Arrivals after a packet that was sent later.
@@ -352,6 +352,7 @@ mod tests {
         let report = report(6, &[(0, 30), (2, 10), (1, 30), (2, 10), (5, 10)]);
         assert_eq!((report.received, report.lost, report.duplicated, report.reordered), (4, 2, 1, 1));
         assert_eq!(report.holes, [(3, 2)]);
-        assert_eq!(report.overtaken_on_a_path_slower_than(Duration::from_millis(20)), 1);
+        assert_eq!(report.late_on_a_path_faster_than(Duration::from_millis(20)), []);
+        assert_eq!(report.late_on_a_path_faster_than(Duration::from_millis(40))[0].number, 1);
     }
 }
