@@ -8,31 +8,63 @@ use std::time::{Duration, Instant};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
+/// Where containerd keeps the containers of all machines, side by side.
+const CONTAINERS: &str = "k8s.io";
+
+/// Shares of the CPUs that a kubelet gives the cgroup of its pods for each CPU of its machine.
+const SHARES: usize = 1024;
+
+/// Machines of most stories: a hub's cluster of one node and two spokes' of two.
+const MACHINES: usize = 5;
+
 /// How long the kernel may take to bury processes that were killed.
 const BURIAL: Duration = Duration::from_secs(5);
 
-/// Makes the cgroup of this name in every hierarchy: those of v1 each have one, v2 is a single one.
+/// Makes the cgroup of this name in every hierarchy, those of v1 each have one, v2 is a single one, and sees to the one
+/// of containers.
 pub(super) fn create(name: &str) -> Result {
-    let unified = Path::new(ROOT).join("cgroup.controllers").exists();
     for hierarchy in hierarchies() {
-        let folder = hierarchy.join(name);
-        fs::create_dir_all(&folder).map_err(Error::io(format!("make {}", folder.display())))?;
-        if unified {
-            for parent in [&hierarchy, &folder] {
-                // A controller that the parent does not have can't be handed on, and the others can.
-                for controller in ["cpu", "cpuset", "io", "memory", "pids"] {
-                    let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
-                }
-            }
-        }
-        // A cpuset of v1 is empty when made, and takes no process then.
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            if let Ok(all) = fs::read(hierarchy.join(file)) {
-                let _ = fs::write(folder.join(file), all);
+        make(&hierarchy, name)?;
+        make(&hierarchy, CONTAINERS)?;
+        weigh(&hierarchy.join(CONTAINERS));
+    }
+    Ok(())
+}
+
+fn make(hierarchy: &Path, name: &str) -> Result {
+    let unified = Path::new(ROOT).join("cgroup.controllers").exists();
+    let folder = hierarchy.join(name);
+    fs::create_dir_all(&folder).map_err(Error::io(format!("make {}", folder.display())))?;
+    if unified {
+        for parent in [hierarchy, &folder] {
+            // A controller that the parent does not have can't be handed on, and the others can.
+            for controller in ["cpu", "cpuset", "io", "memory", "pids"] {
+                let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
             }
         }
     }
+    // A cpuset of v1 is empty when made, and takes no process then.
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if let Ok(all) = fs::read(hierarchy.join(file)) {
+            let _ = fs::write(folder.join(file), all);
+        }
+    }
     Ok(())
+}
+
+/// Gives containers what the kubelets of all machines would give the cgroups of their pods, which they don't have here.
+/// By itself the cgroup of all containers weighs as much as any single process beside it, so that a datapath that asks
+/// for a tenth of a CPU would get none for a second while kubelets start pods: no machine of users is like that.
+fn weigh(containers: &Path) {
+    let shares = SHARES * MACHINES * thread::available_parallelism().map_or(1, usize::from);
+    // v1 counts from 2 to 262,144, v2 from 1 to 10,000.
+    for (file, weight) in [("cpu.shares", shares), ("cpu.weight", 1 + (shares - 2) * 9999 / 262_142)] {
+        let file = containers.join(file);
+        if file.exists() {
+            // As good as it gets: stories are told on machines that don't let us as well.
+            let _ = fs::write(file, weight.to_string());
+        }
+    }
 }
 
 /// Removes all cgroups whose name begins like this. Those with a process in them stay.
@@ -47,7 +79,7 @@ pub(crate) fn remove(prefix: &str) {
 pub(super) fn remove_containers(ids: &[String]) {
     let folders: Vec<_> = hierarchies()
         .into_iter()
-        .flat_map(|hierarchy| ids.iter().map(move |id| hierarchy.join("k8s.io").join(id)))
+        .flat_map(|hierarchy| ids.iter().map(move |id| hierarchy.join(CONTAINERS).join(id)))
         .collect();
     let give_up = Instant::now() + BURIAL;
     while folders.iter().any(|folder| folder.exists()) && Instant::now() < give_up {
