@@ -23,6 +23,7 @@ pub mod nat;
 pub mod netns;
 pub mod network;
 mod pin;
+mod priority;
 pub mod relay;
 pub mod security;
 pub mod story;

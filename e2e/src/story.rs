@@ -1,6 +1,7 @@
 //! The frame of a story: a lab is made, the story is told, and whatever its end, nothing is left behind.
 
 use crate::error::{Error, Result};
+use crate::priority::Priority;
 use crate::security;
 use crate::topology::Lab;
 use rustix::fs::{FlockOperation, flock};
@@ -16,7 +17,7 @@ pub fn story(name: &str, tell: impl FnOnce(&Lab) -> Result) {
     run(name, FlockOperation::LockShared, tell);
 }
 
-/// Tells a story that measures, alone on this machine.
+/// Tells a story that measures: no other is told on this machine meanwhile, and what else it does goes second.
 ///
 /// # Panics
 /// When the story fails, after having said what the nodes and the wire knew about it.
@@ -28,6 +29,7 @@ pub fn heavy_story(name: &str, tell: impl FnOnce(&Lab) -> Result) {
 #[track_caller]
 fn run(name: &str, lock: FlockOperation, tell: impl FnOnce(&Lab) -> Result) {
     let _turn = turn(lock).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let _priority = (lock == FlockOperation::LockExclusive).then(Priority::raise);
     security::tells(name);
     let lab = Lab::new(name).unwrap_or_else(|e| panic!("{name}: {e}"));
     let outcome = catch_unwind(AssertUnwindSafe(|| tell(&lab)));
