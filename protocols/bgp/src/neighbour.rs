@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The first wait before connecting again.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The first wait before connecting again: a hub may hear of our registration a moment after it has answered it.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// How many damaged or refused routes of a session are told one by one.
 const COMPLAINTS: u8 = 8;
 
