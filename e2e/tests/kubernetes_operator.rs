@@ -170,7 +170,7 @@ fn uninstalling_first_leaves_nothing_that_hangs() {
         // The operator still runs, and puts nothing back.
         std::thread::sleep(Duration::from_secs(5));
         assert_eq!(finalizers()?, "");
-        assert!(operator.metrics(&plane)?.contains("dmvpn_operator_leader 0"));
+        assert!(!operator.leads(&plane)?);
         drop(operator);
         plane.kubectl(&["delete", "dmvpnhubs,dmvpnspokes", "--all", "--timeout=10s"])?;
         Ok(())
@@ -402,6 +402,64 @@ fn an_agent_gets_the_certificate_of_its_own_node_and_no_other() {
             asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
         assert!(late["status"]["certificate"].is_string(), "{late}");
+        Ok(())
+    });
+}
+
+/// Nodes that a leader is about to tell when it dies.
+const CROWD: usize = 300;
+/// Writes that an operator has under way at a time.
+const AT_ONCE: usize = 16;
+
+#[test]
+fn a_leader_that_dies_while_it_writes_is_followed_by_one_that_gives_no_address_and_writes_nothing_twice() {
+    story("operator_takeover", |lab| {
+        let plane = ControlPlane::alone(lab, "api")?;
+        plane.install_chart(&[])?;
+        make_nodes(&plane, 0..CROWD)?;
+        plane.apply(&hub(""))?;
+        let first = plane.operator("first", 9478)?;
+        wait_for_nodes(&plane, &[0])?;
+        let second = plane.operator("second", 9479)?;
+        until("the second to stand by", PATIENCE, || match second.leads(&plane) {
+            Ok(false) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })?;
+
+        // It dies when it has told a third of the nodes, with writes under way.
+        plane.apply(&spoke(""))?;
+        until("a third of the nodes to be told", PATIENCE, || match first.writes(&plane) {
+            Ok(writes) if writes >= CROWD as u64 / 3 => Ok(()),
+            other => Err(format!("{other:?}")),
+        })?;
+        first.kill()?;
+        let killed = Instant::now();
+        let before = addresses(&plane)?;
+        println!("{} of {CROWD} nodes were told when the leader died", before.len());
+        assert!(before.len() < CROWD, "it was killed too late");
+
+        // While nobody leads, nodes that were told go, and others come.
+        let gone: Vec<&str> =
+            before.keys().map(String::as_str).filter(|name| *name != "n-0").take(2).collect();
+        plane.kubectl(&[&["delete", "node"], gone.as_slice()].concat())?;
+        make_nodes(&plane, CROWD..CROWD + 10)?;
+        second.wait_until_it_leads(&plane)?;
+        println!("the other leads {:.1?} after that", killed.elapsed());
+
+        let left: Vec<usize> =
+            (0..CROWD + 10).filter(|number| !gone.contains(&format!("n-{number}").as_str())).collect();
+        let after = wait_for_nodes(&plane, &left)?;
+        println!("all are told {:.1?} after that", killed.elapsed());
+        assert_eq!(after.values().collect::<BTreeSet<_>>().len(), left.len(), "given twice: {after:?}");
+        for (name, address) in before.iter().filter(|(name, _)| !gone.contains(&name.as_str())) {
+            assert_eq!(after.get(name), Some(address), "{name} has moved");
+        }
+        // One write for each node. What was under way when the leader died may have been counted and not kept, and the
+        // garbage collector and the operator may both remove what was a node's.
+        let writes = plane.writes()?.remove("dmvpnnodes").unwrap_or_default();
+        let most = CROWD + 10 + AT_ONCE + 2 * gone.len();
+        println!("{writes} writes of DmvpnNodes for {} nodes", CROWD + 10);
+        assert!(writes <= most as u64, "{writes} writes of DmvpnNodes, more than {most}");
         Ok(())
     });
 }
