@@ -307,21 +307,23 @@ fn resources_whose_tunnel_addresses_overlap_are_refused() {
             "overlap with those of DmvpnSpoke a",
         );
 
-        let mut labelled = hub("chosen", of("10.200.1.0/24"));
-        labelled["spec"]["nodes"] = json!({"matchLabels": {"hub": "yes"}});
-        let warned = api.kubectl_with(
-            &labelled.to_string(),
-            &["create", "--dry-run=server", "--warnings-as-errors", "-f", "-"],
-        );
-        refused(
-            warned.map_err(|e| e.to_string()),
-            "a kubelet can give its node the label hub, and so make it a hub",
-        );
-        labelled["spec"]["nodes"] = json!({"matchLabels": {"node-restriction.kubernetes.io/hub": "yes"}});
-        api.kubectl_with(
-            &labelled.to_string(),
-            &["create", "--dry-run=server", "--warnings-as-errors", "-f", "-"],
-        )?;
+        let (mut hub, mut spoke) =
+            (hub("chosen", of("10.200.1.0/24")), spoke("chosen", of("10.200.18.0/24")));
+        let strict = |object: &Value| {
+            let words = ["create", "--dry-run=server", "--warnings-as-errors", "-f", "-"];
+            api.kubectl_with(&object.to_string(), &words).map_err(|e| e.to_string())
+        };
+        hub["spec"]["nodes"] = json!({"matchLabels": {"role": "yes"}});
+        refused(strict(&hub), "a kubelet can give its node the label role, and so make it a hub");
+        // Any node may be a spoke. Not any may announce what is behind all others.
+        spoke["spec"]["nodes"] = json!({"matchLabels": {"role": "yes"}});
+        strict(&spoke).map_err(Error::other)?;
+        let role = json!([{"key": "role", "operator": "Exists"}]);
+        spoke["spec"]["announce"] = json!({"mode": "Gateways", "gateways": {"matchExpressions": role}});
+        refused(strict(&spoke), "a kubelet can give its node the label role, and so make it a gateway");
+        let good = json!({"matchLabels": {"node-restriction.kubernetes.io/role": "yes"}});
+        (hub["spec"]["nodes"], spoke["spec"]["announce"]["gateways"]) = (good.clone(), good);
+        strict(&hub).and_then(|_| strict(&spoke)).map_err(Error::other)?;
         Ok(())
     });
 }
