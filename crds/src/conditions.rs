@@ -29,6 +29,8 @@ pub mod reasons {
     pub const NO_HUB: &str = "NoHub";
     /// `Ready`: the kernel refused something we need.
     pub const KERNEL_REFUSED: &str = "KernelRefused";
+    /// `Ready`: no gateway of the cluster answers, or none is on a link of this node.
+    pub const NO_GATEWAY: &str = "NoGateway";
     /// `Ready`: the datapath process is gone or doesn't answer.
     pub const DATAPATH_DOWN: &str = "DatapathDown";
     /// `Ready`: no selected node is ready.

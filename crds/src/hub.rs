@@ -122,7 +122,8 @@ pub struct DmvpnHubSpec {
     #[serde(default, skip_serializing_if = "is_default")]
     pub announce: Announce,
 
-    /// Never reached by another way than the overlay: unreachable while the overlay has no route to them.
+    /// Never reached by another way than the overlay: unreachable while the overlay has no route to them. Not narrower than
+    /// the overlay's routes, which would be hidden, and not this cluster's Services: its nodes would not reach the API server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<text::Cidr>", length(max = 256), extend("x-kubernetes-list-type" = "set"))]
     pub protected_prefixes: Vec<IpNet>,

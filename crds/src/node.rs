@@ -51,6 +51,57 @@ pub struct DmvpnNodeSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub tunnels: Vec<NodeTunnel>,
+
+    /// The DMVPNs that this node's pods are in by tunnels of other nodes of the cluster (`announce.mode: Gateways`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub by_gateways: Vec<NodeByGateways>,
+}
+
+impl DmvpnNodeSpec {
+    /// Is there nothing for the node to do?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { tunnels, by_gateways } = self;
+        tunnels.is_empty() && by_gateways.is_empty()
+    }
+}
+
+/// A DMVPN that this node has no tunnel in: what its pods send there is routed to a node that has one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeByGateways {
+    /// Name of the resource it comes from.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// What its gateways are in this DMVPN.
+    pub role: Role,
+
+    /// The nodes that have a tunnel, best first: the first that answers is used.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub via: Vec<NodeGateway>,
+
+    /// What is routed to a gateway, and by no other way.
+    #[schemars(with = "Vec<text::Cidr>", length(min = 1, max = 256), extend("x-kubernetes-list-type" = "set"))]
+    pub prefixes: Vec<IpNet>,
+
+    /// What the gateways announce of this node, its pods above all: these addresses are kept on the way to a gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<text::Cidr>", length(max = 512), extend("x-kubernetes-list-type" = "set"))]
+    pub sources: Vec<IpNet>,
+}
+
+/// A node that has a tunnel, as others of its cluster reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeGateway {
+    /// The node.
+    #[schemars(length(min = 1, max = 253))]
+    pub node: String,
+    /// Its addresses within the cluster: one of each IP version it has.
+    #[schemars(with = "Vec<text::Address>", length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// One tunnel of this node.
@@ -256,6 +307,10 @@ pub struct DmvpnNodeStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub tunnels: Vec<NodeTunnelStatus>,
+    /// Each DMVPN that is reached by gateways.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub by_gateways: Vec<NodeByGatewaysStatus>,
     /// Version of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -308,6 +363,23 @@ pub struct NodeTunnelStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
     pub transitions: Vec<Transition>,
+}
+
+/// How it goes with one DMVPN that is reached by gateways.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeByGatewaysStatus {
+    /// Name of the resource.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The node that is sent by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub gateway: Option<String>,
+    /// `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
 }
 
 /// A hub as this node sees it.

@@ -1,7 +1,7 @@
-//! Who is connected to what: a node that is in two networks.
+//! Who is connected to what: gateways that speak for a whole cluster, and nodes that are in two networks.
 
 use lab::decode::Payload;
-use lab::kubernetes::overlay::CA;
+use lab::kubernetes::overlay::{CA, NAMESPACE, RELEASE};
 use lab::kubernetes::{
     Chapters, Cluster, Image, Machine, Overlay, Plan, Pod, PodPlan, Resource, image, lost_at_most,
 };
@@ -10,11 +10,196 @@ use lab::traffic::{Flow, Ping};
 use lab::wait::{self, PATIENCE};
 use lab::{Capture, Error, Lab, Result, heavy_story};
 use serde_json::json;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Packets a second.
 const RATE: u32 = 1000;
 const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn gateways_carry_a_clusters_traffic_and_replace_each_other() {
+    heavy_story("kubernetes_gateways", |lab| {
+        let scene = Gateways::new(lab)?;
+        let mut chapters = Chapters::default();
+        chapters.tell("pods_of_other_nodes_go_by_a_gateway_with_their_own_addresses", || scene.by_gateway());
+        chapters.tell("a_lost_gateway_is_replaced_by_the_other", || scene.lost());
+        chapters.tell("the_first_is_gone_back_to_without_a_loss", || scene.back());
+        chapters.tell("uninstalling_leaves_no_route_and_no_rule_on_the_worker", || scene.uninstalled());
+        chapters.end()
+    });
+}
+
+/// Cluster a with a worker and two gateways, which alone have tunnels; a hub, and a spoke's cluster b.
+struct Gateways {
+    /// It ends when nobody holds it.
+    _hub: Cluster,
+    a: Cluster,
+    b: Cluster,
+    /// On the worker.
+    client: Pod,
+    /// On the gateway that stands by.
+    inner: Pod,
+    web: Pod,
+}
+
+impl Gateways {
+    fn new(lab: &Lab) -> Result<Self> {
+        Image::ours()?.write(&image::folder(lab)?)?;
+        let plans = [Plan::new("hub", 1).nodes(1), Plan::new("a", 2).nodes(3), Plan::new("b", 3).nodes(1)];
+        let [hub, a, b] = Cluster::start_all(lab, &plans)?;
+        Overlay::new(lab)?.install_all(lab, &[&hub, &a, &b], &[])?;
+        let client = a.run_pod(&PodPlan::web("client", "hello").on("a-1"))?;
+        let inner = a.run_pod(&PodPlan::web("inner", "hello").on("a-3"))?;
+        let web = b.run_pod(&PodPlan::web("web", "hello"))?;
+        for node in ["a-2", "a-3"] {
+            a.kubectl(&["label", "node", node, "node-restriction.kubernetes.io/gateway=true"])?;
+        }
+        let gateways = json!({"matchLabels": {"node-restriction.kubernetes.io/gateway": "true"}});
+        hub.apply(&Resource::hub(hub.plan()).exporting_keys().text())?;
+        let spoke = Resource::spoke(a.plan(), &hub.addresses()).exporting_keys().with(json!({
+            "announce": {
+                "mode": "Gateways", "gateways": gateways, "toGateways": ["10.1.0.0/16", "10.3.0.0/16"],
+            },
+        }));
+        a.apply(&spoke.text())?;
+        b.apply(&Resource::spoke(b.plan(), &hub.addresses()).exporting_keys().text())?;
+        hub.wait_overlay("dmvpnhub")?;
+        a.wait_overlay("dmvpnspoke")?;
+        b.wait_overlay("dmvpnspoke")?;
+        b.wait_joined(1)?;
+        for k in [2, 3] {
+            a.machine(k)?.ask()?.wait_bgp(1)?;
+        }
+        let this = Self { _hub: hub, a, b, client, inner, web };
+        this.wait_reachable()?;
+        Ok(this)
+    }
+
+    fn wait_reachable(&self) -> Result {
+        wait::until("the pods to reach each other", 2 * PATIENCE, || {
+            for pod in [&self.client, &self.inner] {
+                Ping::times(3).expect(pod.host(), &self.web.address)?;
+                Ping::times(3).expect(self.web.host(), &pod.address)?;
+            }
+            Ok::<(), Error>(())
+        })?;
+        Ok(())
+    }
+
+    fn gateways(&self) -> [String; 2] {
+        [2, 3].map(|k| self.a.plan().address(k))
+    }
+
+    /// The gateway that the worker sends by.
+    fn used(&self) -> Result<String> {
+        let route = self.a.machine(1)?.node().route_get(&self.web.address)?;
+        ensure(route["dev"] == "eth0", &format!("{route}"))?;
+        Ok(route["gateway"].as_str().unwrap_or_default().to_owned())
+    }
+
+    fn by_gateway(&self) -> Result {
+        let worker = self.a.get(&["dmvpnnode", "a-1"])?;
+        ensure(worker["spec"]["tunnels"].is_null(), &worker["spec"].to_string())?;
+        ensure(worker["status"]["byGateways"][0]["gateway"] == "a-2", &worker["status"].to_string())?;
+        ensure(self.used()? == self.gateways()[0], "the worker goes by another gateway than the first")?;
+        // kube-proxy's iptables would drop answers that come by another gateway than went what they answer.
+        for (cluster, from, to, of) in [
+            (&self.a, &self.client, &self.web, &self.b),
+            (&self.b, &self.web, &self.client, &self.a),
+            (&self.a, &self.inner, &self.web, &self.b),
+            (&self.b, &self.web, &self.inner, &self.a),
+        ] {
+            ensure(cluster.fetch(&from.name, &to.address)? == "hello\n", "another page")?;
+            let log = of.pod_log(&to.name)?;
+            ensure(
+                log.contains(&format!("{}]:", from.address)),
+                &format!("asked by {}: {log}", from.address),
+            )?;
+        }
+        let wire = Capture::start(self.a.router(), &["wan"])?;
+        let [there, back] = self.flows()?;
+        sleep(3 * SECOND);
+        lost_at_most(&[there.stop(), back.stop()], 0)?;
+        let (client, web) = (self.client.address.as_str(), self.web.address.as_str());
+        let ours = wire.select(|p| p.ip.carries(client, web) || p.ip.carries(web, client));
+        let gateways = self.gateways();
+        let by_gateway = |p: &lab::Packet| {
+            gateways.iter().any(|gateway| {
+                p.ip.source.to_string() == *gateway || p.ip.destination.to_string() == *gateway
+            })
+        };
+        let strays = ours.iter().filter(|p| !by_gateway(p)).count();
+        ensure(
+            !ours.is_empty() && strays == 0,
+            &format!("{strays} of {} went past the gateways", ours.len()),
+        )?;
+        let clear = wire.count(|p| p.ip.is_clear());
+        ensure(clear == 0, &format!("{clear} overlay packets were in clear"))
+    }
+
+    /// The cable of the gateway that is used is pulled, and put back.
+    fn lost(&self) -> Result {
+        let used = self.used()?;
+        let k = if used == self.gateways()[0] { 2 } else { 3 };
+        let port = |state: &str| self.a.router().namespace().ip(&[&format!("link set lan{k} {state}")]);
+        let flows = self.flows()?;
+        sleep(SECOND);
+        port("down")?;
+        let pulled = Instant::now();
+        let other = wait::until("the worker to go by the other gateway", PATIENCE, || {
+            let now = self.used()?;
+            if now == used { Err(Error::other(now)) } else { Ok(now) }
+        })?;
+        println!("  a-{k} is left for {other} after {:.1?}", pulled.elapsed());
+        sleep((12 * SECOND).saturating_sub(pulled.elapsed()));
+        let reports = flows.map(Flow::stop);
+        let reached = Ping::times(5).expect(self.client.host(), &self.web.address);
+        port("up")?;
+        lost_at_most(&reports, 6 * u64::from(RATE))?;
+        reached?;
+        let gateway: Machine = self.a.machine(k)?;
+        gateway.ask()?.wait_hubs(1)?;
+        gateway.ask()?.wait_bgp(1)?;
+        self.wait_reachable()
+    }
+
+    /// The first gateway is back for a while, and is gone back to without a loss.
+    fn back(&self) -> Result {
+        let flows = self.flows()?;
+        let first = self.gateways()[0].clone();
+        wait::until("the worker to go by the first gateway again", 2 * PATIENCE, || {
+            let now = self.used()?;
+            if now == first { Ok(()) } else { Err(Error::other(now)) }
+        })?;
+        sleep(SECOND);
+        lost_at_most(&flows.map(Flow::stop), 0)
+    }
+
+    /// What of ours is on the worker.
+    fn traces(&self) -> Result<String> {
+        let worker = self.a.machine(1)?;
+        let routes = worker.run("ip", &["route", "show", "protocol", "194"])?;
+        let unreachable = worker.run("ip", &["route", "show", "type", "unreachable"])?;
+        let tables = worker.run("nft", &["list", "tables"])?;
+        let ours = tables.lines().filter(|table| table.contains("dmvpn"));
+        Ok(format!("{routes}{unreachable}{}", ours.collect::<String>()))
+    }
+
+    fn uninstalled(&self) -> Result {
+        let before = self.traces()?;
+        for part in ["10.3.0.0/16 via", "unreachable 10.1.0.0/16", "table inet dmvpn"] {
+            ensure(before.contains(part), &format!("{part} is missing: {before}"))?;
+        }
+        self.a.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--timeout", "240s"])?;
+        let after = self.traces()?;
+        ensure(after.is_empty(), &format!("the worker still has {after}"))
+    }
+
+    fn flows(&self) -> Result<[Flow; 2]> {
+        between(&self.client, &self.web, 7001)
+    }
+}
 
 #[test]
 fn a_node_in_two_networks_reaches_both_and_joins_them_for_nobody() {

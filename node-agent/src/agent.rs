@@ -8,6 +8,7 @@ use crate::config::TunnelConfig;
 use crate::control::{Control, Handle, Parts};
 use crate::datapath::Process;
 use crate::disturbances::{self, Disturbances};
+use crate::gateways::{self, Gateways};
 use crate::health::Health;
 use crate::kernel::{Kernel, sysctl};
 use crate::source::{About, Outcome, Outcomes, Problem, Source};
@@ -15,6 +16,7 @@ use crate::sources::{self, Sources};
 use crate::state::StateDir;
 use crate::{clock, cni, grpc, kubernetes, manifests, metrics};
 use crds::conditions::reasons;
+use crds::node::NodeByGateways;
 use ipnet::IpNet;
 use packet::Instant;
 use rpc::agent::{CapturedPacket, Configuration, Event};
@@ -93,6 +95,8 @@ pub struct Shared {
     pub turned: Arc<Notify>,
     /// What others removed, and was put back.
     pub disturbances: Disturbances,
+    /// How it goes with DMVPNs by other nodes' tunnels.
+    pub by_gateways: gateways::Views,
     /// How it goes with the API server, where there is one.
     pub reach: kubernetes::Reach,
     started: Instant,
@@ -212,6 +216,7 @@ struct Agent {
     run_dir: PathBuf,
     state: StateDir,
     sources: Sources,
+    gateways: Gateways,
     shared: Arc<Shared>,
     /// Prefixes that are to be unreachable by other ways than tunnels.
     protected: BTreeSet<IpNet>,
@@ -222,9 +227,29 @@ struct Agent {
 
 impl Agent {
     fn new(options: &Options, state: StateDir) -> Result<Self, Error> {
-        let now = clock::now();
+        let (now, kernel) = (clock::now(), Kernel::open()?);
+        let shared = Arc::new(Shared {
+            node: options.node.clone(),
+            live: broadcast::channel(1024).0,
+            changed: Notify::new(),
+            turned: Arc::default(),
+            disturbances: Disturbances::default(),
+            by_gateways: gateways::Views::default(),
+            reach: kubernetes::Reach::default(),
+            started: now,
+            source: options.source.clone(),
+            state: Mutex::new(State {
+                tunnels: BTreeMap::new(),
+                applied: now,
+                configured: false,
+                problems: Vec::new(),
+                generation: None,
+            }),
+        });
+        let (views, turned) = (shared.by_gateways.clone(), Arc::clone(&shared.turned));
         Ok(Self {
-            kernel: Kernel::open()?,
+            gateways: Gateways::start(kernel.clone(), views, turned, shared.disturbances.clone()),
+            kernel,
             process: Process {
                 socket: options.run_dir.join("datapath.sock"),
                 binary: options.datapath.clone(),
@@ -233,23 +258,7 @@ impl Agent {
             run_dir: options.run_dir.clone(),
             state,
             sources: Sources::default(),
-            shared: Arc::new(Shared {
-                node: options.node.clone(),
-                live: broadcast::channel(1024).0,
-                changed: Notify::new(),
-                turned: Arc::default(),
-                disturbances: Disturbances::default(),
-                reach: kubernetes::Reach::default(),
-                started: now,
-                source: options.source.clone(),
-                state: Mutex::new(State {
-                    tunnels: BTreeMap::new(),
-                    applied: now,
-                    configured: false,
-                    problems: Vec::new(),
-                    generation: None,
-                }),
-            }),
+            shared,
             protected: BTreeSet::new(),
             bared: Arc::default(),
             captured: broadcast::channel(4096).0,
@@ -267,7 +276,7 @@ impl Agent {
 
     /// Brings the node to a new configuration; a wrong one changes nothing.
     async fn apply(&mut self, outcome: Outcome) {
-        let Outcome { tunnels, protected, mut problems, generation } = outcome;
+        let Outcome { tunnels, by_gateways, protected, mut problems, generation } = outcome;
         for Problem { tunnel, reason, message } in &problems {
             tracing::error!(tunnel, reason, "not applied: {message}");
         }
@@ -276,6 +285,7 @@ impl Agent {
             self.shared.changed.notify_waiters();
             return;
         };
+        self.gateways.follow(&by_gateways);
         let mut errors = self.protect(&protected).await;
         self.protected = protected;
         let wanted: BTreeSet<&str> = tunnels.iter().map(TunnelConfig::interface).collect();
@@ -286,7 +296,7 @@ impl Agent {
             self.shared.lock().tunnels.remove(tunnel.interface());
             errors.extend(self.remove_interface(tunnel.interface()).await.err());
         }
-        errors.extend(self.keep_sources(&tunnels).err());
+        errors.extend(self.keep_sources(&tunnels, &by_gateways).err());
         let idle = tunnels.is_empty();
         for config in tunnels {
             errors.extend(self.apply_tunnel(config).await.err());
@@ -354,11 +364,15 @@ impl Agent {
     }
 
     /// A cluster's network plugin masquerades; elsewhere, what is rewritten is what the administrator wants.
-    fn keep_sources(&mut self, tunnels: &[TunnelConfig]) -> Result<(), String> {
+    fn keep_sources(
+        &mut self,
+        tunnels: &[TunnelConfig],
+        by_gateways: &[NodeByGateways],
+    ) -> Result<(), String> {
         if !self.is_in_cluster() {
             return Ok(());
         }
-        let kept = self.sources.follow(tunnels);
+        let kept = self.sources.follow(tunnels, by_gateways);
         kept.map_err(|e| {
             format!("nftables table {}: {e}; overlay packets may be masqueraded", sources::TABLE)
         })

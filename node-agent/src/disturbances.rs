@@ -13,6 +13,8 @@ pub const ROUTE: &str = "route";
 pub const INTERFACE: &str = "interface";
 /// The route that makes a protected prefix unreachable.
 pub const PROTECTED_PREFIX: &str = "protected_prefix";
+/// A route to a gateway of this cluster.
+pub const GATEWAY_ROUTE: &str = "gateway_route";
 /// A table of nftables.
 pub const TABLE: &str = "nftables_table";
 

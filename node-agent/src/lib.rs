@@ -17,6 +17,7 @@ pub mod disturbances;
 pub mod dns;
 pub mod events;
 pub mod executor;
+pub mod gateways;
 pub mod grpc;
 pub mod guard;
 pub mod hairpin;

@@ -3,6 +3,7 @@
 use crate::agent::Shared;
 use crate::control::Snapshot;
 use crate::disturbances::Disturbances;
+use crate::gateways::View;
 use crate::kubernetes::Reach;
 use crate::routing::Origin;
 use crate::sessions;
@@ -57,7 +58,12 @@ pub(crate) async fn answer(path: &str, shared: &Shared) -> Answer {
     match path {
         "/metrics" => {
             let snapshots = snapshots(shared).await;
-            Answer::metrics(render(&snapshots, &shared.disturbances, &shared.reach))
+            Answer::metrics(render(
+                &snapshots,
+                &shared.by_gateways.all(),
+                &shared.disturbances,
+                &shared.reach,
+            ))
         }
         "/healthz" => match dead(shared).await {
             None => Answer::good("ok\n"),
@@ -114,6 +120,12 @@ struct Drop {
 struct Hub {
     interface: String,
     hub: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Gateway {
+    network: String,
+    gateway: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -188,9 +200,14 @@ struct Families {
     packets_received: Family<Interface, Counter>,
 }
 
-/// Metrics of every tunnel, as text.
+/// Metrics of every tunnel, and of the ways by other nodes' tunnels, as text.
 #[must_use]
-pub fn render(snapshots: &[Snapshot], disturbances: &Disturbances, reach: &Reach) -> String {
+pub fn render(
+    snapshots: &[Snapshot],
+    by_gateways: &[View],
+    disturbances: &Disturbances,
+    reach: &Reach,
+) -> String {
     let families = Families::default();
     for snapshot in snapshots {
         families.add(snapshot);
@@ -201,6 +218,16 @@ pub fn render(snapshots: &[Snapshot], disturbances: &Disturbances, reach: &Reach
     for (what, count) in disturbances.all() {
         disturbed.get_or_create(&What { what }).inc_by(count);
     }
+    let gateways = Family::<Gateway, Gauge>::default();
+    for View { name, gateway, problem } in by_gateways {
+        let labels = Gateway { network: name.clone(), gateway: gateway.clone().unwrap_or_default() };
+        gateways.get_or_create(&labels).set(i64::from(problem.is_none()));
+    }
+    registry.register(
+        "gateway_up",
+        "1 while the gateway answers that this node, without a tunnel of its own, sends by",
+        gateways,
+    );
     registry.register("disturbances", "What others removed of ours, and was put back", disturbed);
     if let Some((up, errors)) = reach.metrics() {
         let (answers, failures) = (Gauge::<i64>::default(), Counter::<u64>::default());

@@ -5,6 +5,7 @@ use crate::config::TunnelConfig;
 use crate::manifests;
 use crate::state::StateDir;
 use crds::conditions::reasons;
+use crds::node::NodeByGateways;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ impl std::fmt::Display for Source {
 pub struct Outcome {
     /// The tunnels; `None`: those that run go on as they are.
     pub tunnels: Option<Vec<TunnelConfig>>,
+    /// DMVPNs by other nodes' tunnels.
+    pub by_gateways: Vec<NodeByGateways>,
     /// What must not be reached by another way than the overlay. Tunnels that can't run yet count too.
     pub protected: BTreeSet<IpNet>,
     /// What is wrong.

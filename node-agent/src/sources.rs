@@ -10,8 +10,10 @@
 
 use crate::config::TunnelConfig;
 use crate::nft::{self, Chain, Expression, Hook, Kind, Table, Version};
+use crds::node::NodeByGateways;
 use ipnet::IpNet;
 use std::io;
+use std::net::IpAddr;
 
 /// Name of the table, in the family `inet`.
 pub const TABLE: &str = "dmvpn";
@@ -31,21 +33,14 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Makes the kernel keep sources for exactly these tunnels.
+    /// Makes the kernel keep sources on the way into exactly these tunnels, and to these gateways.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn follow(&mut self, tunnels: &[TunnelConfig]) -> io::Result<()> {
-        self.keep(tunnels.iter().map(|tunnel| (tunnel.interface(), tunnel.announce.as_slice())))
-    }
-
-    /// The same, by interfaces and what is announced by them.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn keep<'a>(&mut self, all: impl IntoIterator<Item = (&'a str, &'a [IpNet])>) -> io::Result<()> {
+    pub fn follow(&mut self, tunnels: &[TunnelConfig], by_gateways: &[NodeByGateways]) -> io::Result<()> {
+        let tunnels = tunnels.iter().flat_map(|tunnel| keep(tunnel.interface(), &tunnel.announce));
         let rules: Vec<Vec<Expression>> =
-            all.into_iter().flat_map(|(interface, announced)| keep(interface, announced)).collect();
+            tunnels.chain(by_gateways.iter().flat_map(keep_by_gateways)).collect();
         if self.rules.as_ref() != Some(&rules) {
             apply(&rules)?;
             self.rules = Some(rules);
@@ -98,22 +93,50 @@ fn table(rules: &[Vec<Expression>]) -> Table {
 
 /// The rules for one tunnel. Pure.
 fn keep(interface: &str, announced: &[IpNet]) -> Vec<Vec<Expression>> {
-    let prefixes = IpNet::aggregate(&announced.to_vec());
+    let rules = |prefix: IpNet| {
+        let out = [Expression::ToInterface(interface.to_owned()), Expression::SourceWithin(prefix)];
+        let back = [Expression::FromInterface(interface.to_owned()), Expression::DestinationWithin(prefix)];
+        [out, back].map(|[way, address]| keeping(prefix, [way, address]))
+    };
+    few(announced).into_iter().flat_map(rules).collect()
+}
+
+/// The rules for what is routed to gateways. What is meant for such a node itself is the cluster's own. Pure.
+fn keep_by_gateways(told: &NodeByGateways) -> Vec<Vec<Expression>> {
+    let gateways = || told.via.iter().flat_map(|gateway| &gateway.addresses).copied();
+    let own = gateways()
+        .map(|address| vec![is(address), Expression::DestinationWithin(address.into()), Expression::Accept]);
+    let through = few(&told.sources).into_iter().flat_map(|prefix| {
+        let same_version = move |address: &IpAddr| address.is_ipv4() == prefix.addr().is_ipv4();
+        gateways().filter(same_version).map(move |address| {
+            keeping(prefix, [Expression::NextHop(address), Expression::SourceWithin(prefix)])
+        })
+    });
+    own.chain(through).collect()
+}
+
+/// A rule that keeps the source of what both say.
+fn keeping(prefix: IpNet, [one, other]: [Expression; 2]) -> Vec<Expression> {
+    vec![is(prefix.addr()), one, other, Expression::KeepSource(Version::of(prefix.addr()))]
+}
+
+fn is(address: IpAddr) -> Expression {
+    match Version::of(address) {
+        Version::V4 => Expression::IsV4,
+        Version::V6 => Expression::IsV6,
+    }
+}
+
+/// The prefixes in as few as there can be, IPv4 first.
+fn few(prefixes: &[IpNet]) -> Vec<IpNet> {
+    let prefixes = IpNet::aggregate(&prefixes.to_vec());
     let of_version = |version: Version| {
-        let mut prefixes: Vec<IpNet> =
+        let prefixes: Vec<IpNet> =
             prefixes.iter().filter(|p| Version::of(p.addr()) == version).copied().collect();
         if prefixes.len() > MAX_PREFIXES {
-            prefixes = prefixes.first().and_then(|p| IpNet::new(p.addr(), 0).ok()).into_iter().collect();
+            return prefixes.first().and_then(|p| IpNet::new(p.addr(), 0).ok()).into_iter().collect();
         }
-        let rules = move |prefix: IpNet| {
-            let is = if version == Version::V4 { Expression::IsV4 } else { Expression::IsV6 };
-            let keep = Expression::KeepSource(version);
-            let out = [Expression::ToInterface(interface.to_owned()), Expression::SourceWithin(prefix)];
-            let back =
-                [Expression::FromInterface(interface.to_owned()), Expression::DestinationWithin(prefix)];
-            [out, back].map(|[way, address]| vec![is.clone(), way, address, keep.clone()])
-        };
-        prefixes.into_iter().flat_map(rules)
+        prefixes
     };
     [Version::V4, Version::V6].into_iter().flat_map(of_version).collect()
 }
@@ -135,6 +158,31 @@ mod tests {
         let wanted = prefixes(&["10.1.0.0/23", "fd00:1::/64"]);
         assert_eq!(found, wanted.into_iter().map(Expression::SourceWithin).collect::<Vec<_>>());
         assert!(rules.iter().all(|rule| matches!(rule.last(), Some(Expression::KeepSource(_)))));
+    }
+
+    #[test]
+    fn on_the_way_to_a_gateway_a_pods_address_is_kept_and_the_gateways_own_traffic_is_not_touched() {
+        let told: NodeByGateways = serde_json::from_value(serde_json::json!({
+            "name": "s", "role": "Spoke", "prefixes": ["10.3.0.0/16", "fd00:3::/48"],
+            "via": [{"node": "a-2", "addresses": ["192.0.2.2", "2001:db8::2"]}],
+            "sources": ["10.2.1.0/24", "fd00:2:1::/64"],
+        }))
+        .unwrap();
+        let rules = keep_by_gateways(&told);
+        let gateway: IpAddr = "192.0.2.2".parse().unwrap();
+        assert_eq!(rules.len(), 4);
+        assert_eq!(
+            rules[0],
+            [Expression::IsV4, Expression::DestinationWithin(gateway.into()), Expression::Accept]
+        );
+        let kept = [
+            Expression::IsV4,
+            Expression::NextHop(gateway),
+            Expression::SourceWithin("10.2.1.0/24".parse().unwrap()),
+            Expression::KeepSource(Version::V4),
+        ];
+        assert_eq!(rules[2], kept);
+        assert!(rules[3].contains(&Expression::NextHop("2001:db8::2".parse().unwrap())));
     }
 
     #[test]

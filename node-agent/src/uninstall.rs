@@ -75,6 +75,14 @@ async fn remove_from_kernel(kernel: &Kernel, state_dir: &Path, left: &mut Vec<St
     for interface in interfaces {
         note(left, &interface, kernel.delete_link(&interface).await);
     }
+    match kernel.gateway_routes().await {
+        Ok(routes) => {
+            for (prefix, via) in routes {
+                note(left, &prefix.to_string(), kernel.remove_gateway_route(prefix, via).await);
+            }
+        }
+        Err(error) => left.push(error.to_string()),
+    }
     match kernel.protected().await {
         Ok(prefixes) => {
             for prefix in prefixes {

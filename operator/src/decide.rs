@@ -1,21 +1,24 @@
 //! Decides, from a snapshot, what every node is to be told: pure, and the same for a cold start as for a small change.
 //!
 //! ```text
-//! resources, the oldest first -> the nodes each selects -> addresses -> one NodePlan per node -> what differs
+//! resources, the oldest first -> the nodes each selects, and which have tunnels -> addresses -> one NodePlan per node
+//!   -> what differs
 //! ```
 //!
 //! A mistake in one resource leaves the tunnels of others alone: each is added by itself, and where one cannot be
 //! carried out as written, the node keeps the tunnel that it had of it.
 
 use crate::addresses::{self, Addresses, Overlap};
+use crate::gateways::{gateways, with_tunnels};
 use crate::world::{Declared, NodeRecord, Resource, World};
-use crds::node::NodeTunnel;
+use crds::node::{NodeByGateways, NodeTunnel, Role};
 use crds::spec::{AnnounceMode, PodCidrSource};
 use crds::{DmvpnNode, DmvpnNodeSpec};
 use ipnet::IpNet;
 use kube::ResourceExt as _;
 use plan::{
-    HubNode, Member, NodeFacts, NodePlan, PlanError, PlanErrors, ResourceKind, ResourceName, selects,
+    Gateway, HubNode, Member, NodeFacts, NodePlan, PlanError, PlanErrors, ResourceKind, ResourceName,
+    by_gateways, selects,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -64,7 +67,8 @@ pub struct Report {
 pub fn decide(world: &World) -> Decision {
     let resources = world.resources();
     let selected = select(world, &resources);
-    let addresses = addresses::assign(&resources, &selected, &world.dmvpn_nodes);
+    let tunnels = with_tunnels(world, &resources, &selected);
+    let addresses = addresses::assign(&resources, &tunnels, &world.dmvpn_nodes);
     let mut decision = Decision::default();
     for resource in &resources {
         let nodes = selected.get(&resource.name).cloned().unwrap_or_default();
@@ -77,10 +81,12 @@ pub fn decide(world: &World) -> Decision {
             }
         }
     }
-    let hub_refs = hub_refs(world, &resources, &selected, &addresses);
-    let ranges = Ranges::new(world);
+    let hub_refs = hub_refs(world, &resources, &tunnels, &addresses);
+    let gateways = gateways(world, &resources, &tunnels, &addresses);
+    let known =
+        Known { world, tunnels: &tunnels, addresses: &addresses, hub_refs: &hub_refs, gateways: &gateways };
     for (name, node) in &world.nodes {
-        let deciding = Deciding { world, node, addresses: &addresses, hub_refs: &hub_refs, ranges: &ranges };
+        let deciding = Deciding { known: &known, node };
         let members: Vec<&Resource<'_>> = resources
             .iter()
             .filter(|resource| selected.get(&resource.name).is_some_and(|nodes| nodes.contains(name)))
@@ -99,9 +105,9 @@ impl Decision {
     fn settle(&mut self, name: &str, node: &NodeRecord, current: Option<&DmvpnNode>, spec: DmvpnNodeSpec) {
         let wanted = || Wanted { name: name.to_owned(), owner: node.uid.clone(), spec: spec.clone() };
         match current {
-            None if spec.tunnels.is_empty() => {}
+            None if spec.is_empty() => {}
             None => self.apply.push(wanted()),
-            Some(current) if spec.tunnels.is_empty() => {
+            Some(current) if spec.is_empty() => {
                 self.delete.push((name.to_owned(), current.uid()));
             }
             Some(current) => {
@@ -144,12 +150,12 @@ fn select(world: &World, resources: &[Resource<'_>]) -> BTreeMap<ResourceName, B
 fn hub_refs(
     world: &World,
     resources: &[Resource<'_>],
-    selected: &BTreeMap<ResourceName, BTreeSet<String>>,
+    tunnels: &BTreeMap<ResourceName, BTreeSet<String>>,
     addresses: &Addresses,
 ) -> BTreeMap<String, Vec<HubNode>> {
     let hubs = resources.iter().filter(|resource| resource.network.resource == ResourceKind::Hub);
     hubs.map(|hub| {
-        let nodes = selected.get(&hub.name).into_iter().flatten().filter_map(|name| {
+        let nodes = tunnels.get(&hub.name).into_iter().flatten().filter_map(|name| {
             let node = world.nodes.get(name)?;
             let addresses = addresses.of(&hub.name, name)?.as_ref().ok()?;
             hub.network.hub_node(&node.facts, addresses)
@@ -159,13 +165,19 @@ fn hub_refs(
     .collect()
 }
 
-/// What one node's plan is made from.
-struct Deciding<'a> {
+/// What the plans of all nodes are made from.
+struct Known<'a> {
     world: &'a World,
-    node: &'a NodeRecord,
+    tunnels: &'a BTreeMap<ResourceName, BTreeSet<String>>,
     addresses: &'a Addresses,
     hub_refs: &'a BTreeMap<String, Vec<HubNode>>,
-    ranges: &'a Ranges<'a>,
+    gateways: &'a BTreeMap<ResourceName, Vec<Gateway>>,
+}
+
+/// What one node's plan is made from.
+struct Deciding<'a> {
+    known: &'a Known<'a>,
+    node: &'a NodeRecord,
 }
 
 impl Deciding<'_> {
@@ -176,27 +188,19 @@ impl Deciding<'_> {
         reports: &mut BTreeMap<ResourceName, Report>,
     ) -> DmvpnNodeSpec {
         let name = self.node.facts.name.as_str();
-        let had = |resource: &ResourceName| {
-            let tunnels = current.into_iter().flat_map(|node| &node.spec.tunnels);
-            tunnels.into_iter().find(|tunnel| is_of(tunnel, resource)).cloned()
-        };
+        let had = Had(current.map(|node| &node.spec));
         // Whoever has its interface, ports and networks already keeps them from those who only now want them.
         let mut members = members.to_vec();
-        members.sort_by_key(|member| !had(&member.name).is_some_and(|tunnel| settled(member, &tunnel)));
+        members.sort_by_key(|member| !had.tunnel(&member.name).is_some_and(|tunnel| settled(member, tunnel)));
         let mut plan = NodePlan::new(name);
         for member in members {
             let Err(PlanErrors(errors)) = self.add(&mut plan, member, reports) else { continue };
             report(&member.name, name, errors, reports);
-            if let Some(tunnel) = had(&member.name) {
-                // It may be in the way of another by now, which has been said then.
-                let _ = plan.keep(member.name.clone(), tunnel);
-            }
+            had.keep(&member.name, &mut plan);
         }
-        let unreadable = self.world.declared.iter().filter(|declared| !declared.is_deleted());
+        let unreadable = self.known.world.declared.iter().filter(|declared| !declared.is_deleted());
         for declared in unreadable.filter(|declared| matches!(***declared, Declared::Unreadable { .. })) {
-            if let Some(tunnel) = had(&declared.name()) {
-                let _ = plan.keep(declared.name(), tunnel);
-            }
+            had.keep(&declared.name(), &mut plan);
         }
         plan.finish()
     }
@@ -207,26 +211,33 @@ impl Deciding<'_> {
         member: &Resource<'_>,
         reports: &mut BTreeMap<ResourceName, Report>,
     ) -> Result<(), PlanErrors> {
-        let facts = self.facts(member, reports)?;
-        let addresses = match self.addresses.of(&member.name, &facts.name) {
+        let (facts, name) = (self.facts(member, reports)?, member.name.name.as_str());
+        if !member.network.has_tunnel(&facts) {
+            let gateways = self.known.gateways.get(&member.name).map(Vec::as_slice).unwrap_or_default();
+            let told = by_gateways(name, member.network, &facts, gateways)?;
+            return plan.add_by_gateways(member.name.clone(), told);
+        }
+        let addresses = match self.known.addresses.of(&member.name, &facts.name) {
             Some(Ok(addresses)) => addresses.clone(),
             Some(Err(errors)) => return Err(PlanErrors(errors.clone())),
             None => Vec::new(),
         };
-        let member = Member { name: &member.name.name, network: member.network, addresses };
-        plan.add(&facts, &member, Some(self.hub_refs))
+        let member = Member { name, network: member.network, addresses };
+        plan.add(&facts, &member, Some(self.known.hub_refs))
     }
 
-    /// What is known of the node, with the pods' ranges that the resource wants announced.
+    /// What is known of the node, with the pods' ranges that the resource wants announced of it.
     fn facts(
         &self,
         member: &Resource<'_>,
         reports: &mut BTreeMap<ResourceName, Report>,
     ) -> Result<NodeFacts, PlanErrors> {
-        let announce = member.network.announce;
-        let pod_cidrs = match announce.mode {
-            AnnounceMode::EveryNode => self.ranges.of_node(announce.pod_cidrs.from, self.node),
-            AnnounceMode::Gateways => self.ranges.of_cluster(announce.pod_cidrs.from),
+        let (facts, announce) = (&self.node.facts, member.network.announce);
+        let (world, from) = (self.known.world, announce.pod_cidrs.from);
+        let gateways = self.known.tunnels.get(&member.name).filter(|nodes| nodes.contains(&facts.name));
+        let pod_cidrs = match (announce.mode, gateways) {
+            (AnnounceMode::Gateways, Some(gateways)) => of_cluster(world, from, &facts.name, gateways),
+            _ => of_node(world, from, &facts.name),
         };
         let pod_cidrs = pod_cidrs.map_err(|(from, kind)| {
             let resource = member.name.clone();
@@ -235,16 +246,35 @@ impl Deciding<'_> {
         if pod_cidrs.as_ref().is_some_and(Vec::is_empty)
             && let Some(report) = reports.get_mut(&member.name)
         {
-            report.without_pod_ranges.insert(self.node.facts.name.clone());
+            report.without_pod_ranges.insert(facts.name.clone());
         }
-        Ok(NodeFacts { pod_cidrs, ..self.node.facts.clone() })
+        Ok(NodeFacts { pod_cidrs, ..facts.clone() })
     }
 }
 
-/// Pods' ranges by every source.
-struct Ranges<'a> {
-    world: &'a World,
-    cluster: BTreeMap<&'static str, Vec<IpNet>>,
+/// What a node was told before.
+#[derive(Clone, Copy)]
+struct Had<'a>(Option<&'a DmvpnNodeSpec>);
+
+impl<'a> Had<'a> {
+    fn tunnel(self, resource: &ResourceName) -> Option<&'a NodeTunnel> {
+        let mut tunnels = self.0.into_iter().flat_map(|spec| &spec.tunnels);
+        tunnels.find(|tunnel| is_of(&tunnel.name, tunnel.role, resource))
+    }
+
+    fn by_gateways(self, resource: &ResourceName) -> Option<&'a NodeByGateways> {
+        let mut all = self.0.into_iter().flat_map(|spec| &spec.by_gateways);
+        all.find(|told| is_of(&told.name, told.role, resource))
+    }
+
+    /// Leaves it as it was. It may be in the way of another by now, which has been said then.
+    fn keep(self, resource: &ResourceName, plan: &mut NodePlan<'_>) {
+        if let Some(tunnel) = self.tunnel(resource) {
+            let _ = plan.keep(resource.clone(), tunnel.clone());
+        } else if let Some(told) = self.by_gateways(resource) {
+            let _ = plan.add_by_gateways(resource.clone(), told.clone());
+        }
+    }
 }
 
 const CALICO: (&str, &str) = ("Calico", "BlockAffinity (crd.projectcalico.org/v1)");
@@ -253,46 +283,50 @@ const CILIUM: (&str, &str) = ("Cilium", "CiliumNode (cilium.io/v2)");
 /// `None`: the source is not Kubernetes. Otherwise what is looked for and was not found.
 type Found = Result<Option<Vec<IpNet>>, (&'static str, &'static str)>;
 
-impl<'a> Ranges<'a> {
-    fn new(world: &'a World) -> Self {
-        let whole = |ranges: Vec<IpNet>| IpNet::aggregate(&ranges);
-        let all = |map: &BTreeMap<String, Vec<IpNet>>| whole(map.values().flatten().copied().collect());
-        let mut cluster = BTreeMap::new();
-        let of_nodes = world.nodes.values().flat_map(|node| node.pod_cidrs.iter().copied());
-        cluster.insert("Node", whole(of_nodes.collect()));
-        cluster.extend(world.calico.as_ref().map(|map| (CALICO.0, all(map))));
-        cluster.extend(world.cilium.as_ref().map(|map| (CILIUM.0, all(map))));
-        Self { world, cluster }
-    }
-
-    fn of_node(&self, from: PodCidrSource, node: &NodeRecord) -> Found {
-        let of = |map: &Option<BTreeMap<String, Vec<IpNet>>>, missing| {
-            let map = map.as_ref().ok_or(missing)?;
-            Ok(Some(map.get(&node.facts.name).cloned().unwrap_or_default()))
-        };
-        match from {
-            PodCidrSource::None | PodCidrSource::Static => Ok(None),
-            PodCidrSource::Node => Ok(Some(node.pod_cidrs.clone())),
-            PodCidrSource::Calico => of(&self.world.calico, CALICO),
-            PodCidrSource::Cilium => of(&self.world.cilium, CILIUM),
+/// A node's pods' ranges.
+fn of_node(world: &World, from: PodCidrSource, node: &str) -> Found {
+    let of = |map: &Option<BTreeMap<String, Vec<IpNet>>>, missing| {
+        let map = map.as_ref().ok_or(missing)?;
+        Ok(Some(map.get(node).cloned().unwrap_or_default()))
+    };
+    match from {
+        PodCidrSource::None | PodCidrSource::Static => Ok(None),
+        PodCidrSource::Node => {
+            Ok(Some(world.nodes.get(node).map(|node| node.pod_cidrs.clone()).unwrap_or_default()))
         }
-    }
-
-    /// All that the cluster has, in as few ranges as there can be.
-    fn of_cluster(&self, from: PodCidrSource) -> Found {
-        let (from, kind) = match from {
-            PodCidrSource::None | PodCidrSource::Static => return Ok(None),
-            PodCidrSource::Node => ("Node", "Node"),
-            PodCidrSource::Calico => CALICO,
-            PodCidrSource::Cilium => CILIUM,
-        };
-        self.cluster.get(from).cloned().map(Some).ok_or((from, kind))
+        PodCidrSource::Calico => of(&world.calico, CALICO),
+        PodCidrSource::Cilium => of(&world.cilium, CILIUM),
     }
 }
 
-fn is_of(tunnel: &NodeTunnel, resource: &ResourceName) -> bool {
-    let kind = if tunnel.is_hub() { ResourceKind::Hub } else { ResourceKind::Spoke };
-    kind.named(&tunnel.name) == *resource
+/// What a gateway announces: all that the cluster has, in as few ranges as there can be, but for the pods of the other
+/// gateways. Those send by their own tunnels, and what comes back should not come by another's.
+fn of_cluster(world: &World, from: PodCidrSource, gateway: &str, gateways: &BTreeSet<String>) -> Found {
+    let is_other = |node: &str| node != gateway && gateways.contains(node);
+    let whole = |ranges: Vec<IpNet>| Ok(Some(IpNet::aggregate(&ranges)));
+    let of = |map: &Option<BTreeMap<String, Vec<IpNet>>>, missing| {
+        let map = map.as_ref().ok_or(missing)?;
+        let ranges = map.iter().filter(|(node, _)| !is_other(node)).flat_map(|(_, ranges)| ranges);
+        whole(ranges.copied().collect())
+    };
+    match from {
+        PodCidrSource::None | PodCidrSource::Static => Ok(None),
+        PodCidrSource::Node => {
+            let nodes = world.nodes.iter().filter(|(name, _)| !is_other(name));
+            whole(nodes.flat_map(|(_, node)| node.pod_cidrs.iter().copied()).collect())
+        }
+        PodCidrSource::Calico => of(&world.calico, CALICO),
+        PodCidrSource::Cilium => of(&world.cilium, CILIUM),
+    }
+}
+
+/// Is what a node is told by this name, as a hub's or a spoke's, of this resource?
+pub fn is_of(name: &str, role: Role, resource: &ResourceName) -> bool {
+    let kind = match role {
+        Role::Hub => ResourceKind::Hub,
+        Role::Spoke => ResourceKind::Spoke,
+    };
+    kind.named(name) == *resource
 }
 
 /// Does the tunnel have already what nodes have only once?

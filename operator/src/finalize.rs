@@ -1,8 +1,9 @@
 //! Finalizers of hubs and spokes: their tunnels leave the nodes first, and nothing ever hangs for longer than that. Pure.
 
+use crate::decide::is_of;
 use crate::world::{Declared, World};
 use crds::kubernetes::FINALIZER;
-use plan::{ResourceKind, ResourceName};
+use plan::ResourceName;
 use serde_json::{Value, json};
 
 /// The patch of a resource's metadata that is due now.
@@ -35,9 +36,10 @@ pub fn patch(declared: &Declared, wanted: bool) -> Value {
 }
 
 fn in_use(resource: &ResourceName, world: &World) -> bool {
-    world.dmvpn_nodes.values().flat_map(|node| &node.spec.tunnels).any(|tunnel| {
-        let kind = if tunnel.is_hub() { ResourceKind::Hub } else { ResourceKind::Spoke };
-        kind.named(&tunnel.name) == *resource
+    world.dmvpn_nodes.values().any(|node| {
+        let tunnels = node.spec.tunnels.iter().map(|tunnel| (&tunnel.name, tunnel.role));
+        let by_gateways = node.spec.by_gateways.iter().map(|told| (&told.name, told.role));
+        tunnels.chain(by_gateways).any(|(name, role)| is_of(name, role, resource))
     })
 }
 
@@ -46,6 +48,7 @@ mod tests {
     use super::*;
     use crds::DmvpnNode;
     use crds::node::{NodeTunnel, Role};
+    use plan::ResourceKind;
     use serde_json::json;
     use std::sync::Arc;
 
@@ -64,7 +67,7 @@ mod tests {
             "security": {"mode": "None"}, "nhrp": {}
         });
         let tunnel: NodeTunnel = serde_json::from_value(tunnel).unwrap();
-        let node = DmvpnNode::new("n", crds::DmvpnNodeSpec { tunnels: vec![tunnel] });
+        let node = DmvpnNode::new("n", crds::DmvpnNodeSpec { tunnels: vec![tunnel], ..Default::default() });
         World { dmvpn_nodes: [("n".to_owned(), Arc::new(node))].into(), ..World::default() }
     }
 

@@ -4,6 +4,7 @@
 //! watch      what the API server says  -> store: what is kept of it, with our own writes
 //! world      a snapshot of the stores, pure
 //! decide     world -> DmvpnNodes as they are to be (addresses, plan), and what to say of each resource
+//! gateways   who has a tunnel, and who goes by whom
 //! apply      writes what differs
 //! finalize   lets go of deleted resources
 //! status     decision + what nodes report -> status of each resource; events say what changed
@@ -26,6 +27,7 @@ pub mod context;
 pub mod decide;
 pub mod events;
 pub mod finalize;
+pub mod gateways;
 pub mod lease;
 pub mod metrics;
 pub mod reconcile;

@@ -118,11 +118,21 @@ impl<'a> NodeView<'a> {
         let reported = node.and_then(|node| node.status.as_ref());
         let tunnel = reported.and_then(|status| status.tunnels.iter().find(|tunnel| tunnel.name == wanted));
         let tunnel = tunnel.filter(|_| spec.is_some());
+        let by_gateways = node.and_then(|node| {
+            node.spec.by_gateways.iter().find(|told| told.name == wanted && told.role == role)
+        });
+        let reported = reported.filter(|_| by_gateways.is_some()).into_iter();
+        let mut reported = reported.flat_map(|status| &status.by_gateways);
+        let conditions = match tunnel {
+            Some(tunnel) => Some(&tunnel.conditions),
+            None => reported.find(|told| told.name == wanted).map(|told| &told.conditions),
+        };
         let is_up = world.nodes.get(name).is_some_and(|node| node.ready);
         let refused = report.refused.iter().find(|(node, _)| node == name).map(|(_, error)| error);
-        let ready = tunnel.and_then(|tunnel| find(&tunnel.conditions, types::READY));
-        let not_ready = match (spec, refused, ready) {
-            (None, Some(error), _) => Some((reasons::INVALID.to_owned(), error.to_string())),
+        let ready = conditions.and_then(|conditions| find(conditions, types::READY));
+        let is_told = spec.is_some() || by_gateways.is_some();
+        let not_ready = match (is_told, refused, ready) {
+            (false, Some(error), _) => Some((reasons::INVALID.to_owned(), error.to_string())),
             _ if !is_up => Some((
                 reasons::NODE_NOT_READY.to_owned(),
                 "the Node is not ready, so that nothing is known of its tunnels: see its own conditions"

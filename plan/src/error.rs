@@ -255,6 +255,34 @@ pub enum PlanError {
         /// The most.
         most: usize,
     },
+    /// Nodes without a tunnel, and none that has one.
+    #[error(
+        "{resource}: node {node} has nobody to go by, as spec.announce.gateways selects none of the nodes that spec.nodes selects and that have an InternalIP: label one"
+    )]
+    NoGateway {
+        /// Where.
+        resource: ResourceName,
+        /// This node.
+        node: String,
+    },
+    /// A node without a tunnel does not know what to send by those that have one.
+    #[error(
+        "{resource}: node {node} is no gateway, and nothing says what it sends by one: list the other clusters' pods in spec.announce.toGateways; or let spec.nodes select the gateways alone, if your network routes to them"
+    )]
+    NothingByGateways {
+        /// Where.
+        resource: ResourceName,
+        /// This node.
+        node: String,
+    },
+    /// Gateways are of a cluster.
+    #[error(
+        "{resource}: spec.announce.mode: Gateways chooses among a cluster's nodes, and this is one machine: leave mode and gateways out"
+    )]
+    GatewaysWithoutKubernetes {
+        /// Where.
+        resource: ResourceName,
+    },
     /// An address that is wanted by a pin belongs to another resource of the same DMVPN.
     #[error(
         "{resource}: spec.tunnel.{pin} gives node {node} the tunnel address {address}, which {owner} has in the same DMVPN: pin another address"

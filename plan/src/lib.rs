@@ -5,6 +5,7 @@
 //! standalone    manifests of a folder + this node  -> its DmvpnNode
 //! node          resources that select a node       -> its DmvpnNode, with the addresses it was given; one resource
 //!               after the other for the operator, where a mistake in one must not touch the others
+//! gateways      a node without a tunnel            -> the nodes it goes by
 //! allocate      nodes + pins + who has what        -> tunnel addresses, stable, never twice
 //! ```
 //!
@@ -14,6 +15,7 @@
 mod allocate;
 mod error;
 mod facts;
+mod gateways;
 mod node;
 mod select;
 mod standalone;
@@ -22,6 +24,7 @@ mod tunnel;
 pub use allocate::{AllocateError, Shares, allocate, share, usable};
 pub use error::{PlanError, PlanErrors, ResourceName};
 pub use facts::{AddressKind, HubNode, NodeFacts};
+pub use gateways::{Gateway, MAX_GATEWAYS, by_gateways};
 pub use node::{HubRefs, Member, NodePlan, node};
 pub use select::selects;
 pub use standalone::standalone;

@@ -4,7 +4,7 @@ use crate::error::{PlanError, PlanErrors, ResourceName};
 use crate::tunnel::{Network, build};
 use crate::{HubNode, NodeFacts};
 use crds::DmvpnNodeSpec;
-use crds::node::NodeTunnel;
+use crds::node::{NodeByGateways, NodeTunnel};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -44,7 +44,7 @@ pub fn node(
     if !errors.is_empty() {
         return Err(PlanErrors(errors));
     }
-    Ok(spec(tunnels))
+    Ok(spec(tunnels, Vec::new()))
 }
 
 /// The tunnels of one node, added one by one: what is wrong with one does not touch those that stand already.
@@ -52,13 +52,14 @@ pub fn node(
 pub struct NodePlan<'a> {
     node: &'a str,
     tunnels: Vec<(ResourceName, NodeTunnel)>,
+    by_gateways: Vec<(ResourceName, NodeByGateways)>,
 }
 
 impl<'a> NodePlan<'a> {
     /// A node without tunnels.
     #[must_use]
     pub const fn new(node: &'a str) -> Self {
-        Self { node, tunnels: Vec::new() }
+        Self { node, tunnels: Vec::new(), by_gateways: Vec::new() }
     }
 
     /// Adds the tunnel of a resource. `facts` are those of this node, with the pods' ranges that the resource asks for.
@@ -84,10 +85,26 @@ impl<'a> NodePlan<'a> {
         self.place(resource, tunnel, Vec::new())
     }
 
+    /// Adds a DMVPN that the node is in by others' tunnels.
+    ///
+    /// # Errors
+    /// If another has its name; nothing is added then.
+    pub fn add_by_gateways(
+        &mut self,
+        resource: ResourceName,
+        by_gateways: NodeByGateways,
+    ) -> Result<(), PlanErrors> {
+        if let Some(error) = self.same_name(&resource) {
+            return Err(PlanErrors(vec![error]));
+        }
+        self.by_gateways.push((resource, by_gateways));
+        Ok(())
+    }
+
     /// What the node does.
     #[must_use]
     pub fn finish(self) -> DmvpnNodeSpec {
-        spec(self.tunnels)
+        spec(self.tunnels, self.by_gateways)
     }
 
     fn place(
@@ -99,18 +116,33 @@ impl<'a> NodePlan<'a> {
         for (other, earlier) in &self.tunnels {
             conflicts(self.node, (other, earlier), (&resource, &tunnel), &mut errors);
         }
+        if errors.is_empty() {
+            errors.extend(self.same_name(&resource));
+        }
         if !errors.is_empty() {
             return Err(PlanErrors(errors));
         }
         self.tunnels.push((resource, tunnel));
         Ok(())
     }
+
+    fn same_name(&self, second: &ResourceName) -> Option<PlanError> {
+        let all = self.tunnels.iter().map(|(first, _)| first);
+        let mut all = all.chain(self.by_gateways.iter().map(|(first, _)| first));
+        let first = all.find(|first| first.name == second.name)?.clone();
+        Some(PlanError::SameName { first, second: second.clone(), node: self.node.to_owned() })
+    }
 }
 
-fn spec(tunnels: Vec<(ResourceName, NodeTunnel)>) -> DmvpnNodeSpec {
+fn spec(
+    tunnels: Vec<(ResourceName, NodeTunnel)>,
+    by_gateways: Vec<(ResourceName, NodeByGateways)>,
+) -> DmvpnNodeSpec {
     let mut tunnels: Vec<NodeTunnel> = tunnels.into_iter().map(|(_, tunnel)| tunnel).collect();
+    let mut by_gateways: Vec<NodeByGateways> = by_gateways.into_iter().map(|(_, told)| told).collect();
     tunnels.sort_by(|a, b| a.name.cmp(&b.name));
-    DmvpnNodeSpec { tunnels }
+    by_gateways.sort_by(|a, b| a.name.cmp(&b.name));
+    DmvpnNodeSpec { tunnels, by_gateways }
 }
 
 /// Two tunnels of one node share its interfaces, ports and addresses.

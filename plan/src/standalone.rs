@@ -7,7 +7,9 @@ use crate::tunnel::{Network, of_node};
 use crate::{AllocateError, NodeFacts};
 use crds::DmvpnNodeSpec;
 use crds::manifest::{Manifests, resolve};
-use crds::spec::{Authentication, Certificates, IssuedBy, PreSharedKey, Revocation, SecurityMode};
+use crds::spec::{
+    AnnounceMode, Authentication, Certificates, IssuedBy, PreSharedKey, Revocation, SecurityMode,
+};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,6 +30,9 @@ pub fn standalone(manifests: &Manifests, node: &NodeFacts) -> Result<DmvpnNodeSp
         let resource = network.name(name);
         if needs_labels(network.nodes) {
             errors.push(PlanError::SelectorWithoutKubernetes { resource: resource.clone() });
+        }
+        if network.announce.mode == AnnounceMode::Gateways {
+            errors.push(PlanError::GatewaysWithoutKubernetes { resource: resource.clone() });
         }
         check_secrets(&resource, &network, &node.name, manifests, &mut errors);
         let addresses = addresses(&resource, &network, &node.name).unwrap_or_else(|found| {

@@ -147,6 +147,15 @@ impl Network<'_> {
         self.resource.named(name)
     }
 
+    /// Does this node, which it selects, have a tunnel? Otherwise it goes by nodes that have one.
+    #[must_use]
+    pub fn has_tunnel(&self, node: &NodeFacts) -> bool {
+        match self.announce.mode {
+            AnnounceMode::EveryNode => true,
+            AnnounceMode::Gateways => selects(self.announce.gateways.as_ref(), node),
+        }
+    }
+
     /// The tunnel's networks: one of each IP version it uses.
     #[must_use]
     pub fn networks(&self) -> Vec<IpNet> {
@@ -279,7 +288,7 @@ pub(crate) fn build(
         hubs,
         admission: admission.to_vec(),
         static_peers: static_peers.to_vec(),
-        announce: plan.announce(announce, node, errors),
+        announce: announced(&resource, announce, node, errors),
         protected_prefixes: protected_prefixes.to_vec(),
     }
 }
@@ -317,7 +326,7 @@ fn bgp(
 
 /// BGP identifiers have 32 bits and must differ: the IPv4 tunnel address does; with IPv6 alone, a hash of the
 /// identity (FNV-1a), which is the same after every restart.
-fn router_id(addresses: &[IpAddr], identity: &str) -> Ipv4Addr {
+pub(crate) fn router_id(addresses: &[IpAddr], identity: &str) -> Ipv4Addr {
     let first = addresses.iter().find_map(|address| match address {
         IpAddr::V4(address) => Some(*address),
         IpAddr::V6(_) => None,
@@ -460,34 +469,35 @@ impl Checks<'_> {
         hubs.sort_by_key(|(_, hub)| hub.priority);
         hubs.into_iter().map(|(_, hub)| hub).collect()
     }
+}
 
-    fn announce(&self, announce: &Announce, node: &NodeFacts, errors: &mut Vec<PlanError>) -> Vec<IpNet> {
-        let Announce { mode, gateways, pod_cidrs, prefixes } = announce;
-        if *mode == AnnounceMode::Gateways && !selects(gateways.as_ref(), node) {
-            return Vec::new();
+/// What is announced of a node. Whether the node does that itself, [`Network::has_tunnel`] says.
+pub(crate) fn announced(
+    resource: &ResourceName,
+    announce: &Announce,
+    node: &NodeFacts,
+    errors: &mut Vec<PlanError>,
+) -> Vec<IpNet> {
+    let Announce { mode: _, gateways: _, to_gateways: _, pod_cidrs, prefixes } = announce;
+    let mut all: BTreeSet<IpNet> = prefixes.iter().copied().collect();
+    let from = match pod_cidrs.from {
+        PodCidrSource::None => None,
+        PodCidrSource::Static => {
+            all.extend(&pod_cidrs.cidrs);
+            None
         }
-        let mut all: BTreeSet<IpNet> = prefixes.iter().copied().collect();
-        let from = match pod_cidrs.from {
-            PodCidrSource::None => None,
-            PodCidrSource::Static => {
-                all.extend(&pod_cidrs.cidrs);
-                None
-            }
-            PodCidrSource::Node => Some("Node"),
-            PodCidrSource::Calico => Some("Calico"),
-            PodCidrSource::Cilium => Some("Cilium"),
-        };
-        match (from, &node.pod_cidrs) {
-            (Some(from), None) => {
-                errors.push(PlanError::PodCidrsUnknown { resource: self.resource.clone(), from })
-            }
-            (Some(_), Some(cidrs)) => all.extend(cidrs),
-            (None, _) => {}
-        }
-        if all.len() > MAX_ANNOUNCED {
-            let (resource, node) = (self.resource.clone(), node.name.clone());
-            errors.push(PlanError::TooManyPrefixes { resource, node, count: all.len(), most: MAX_ANNOUNCED });
-        }
-        all.into_iter().collect()
+        PodCidrSource::Node => Some("Node"),
+        PodCidrSource::Calico => Some("Calico"),
+        PodCidrSource::Cilium => Some("Cilium"),
+    };
+    match (from, &node.pod_cidrs) {
+        (Some(from), None) => errors.push(PlanError::PodCidrsUnknown { resource: resource.clone(), from }),
+        (Some(_), Some(cidrs)) => all.extend(cidrs),
+        (None, _) => {}
     }
+    if all.len() > MAX_ANNOUNCED {
+        let (resource, node) = (resource.clone(), node.name.clone());
+        errors.push(PlanError::TooManyPrefixes { resource, node, count: all.len(), most: MAX_ANNOUNCED });
+    }
+    all.into_iter().collect()
 }

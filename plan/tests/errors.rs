@@ -56,6 +56,17 @@ fn an_empty_folder_says_what_to_write() {
 }
 
 #[test]
+fn one_machine_has_no_gateways() {
+    let gateways = "  announce: {mode: Gateways, gateways: {}, prefixes: [10.1.0.0/16]}\n";
+    assert_eq!(
+        said(&format!("{SPOKE}{gateways}")),
+        [
+            "DmvpnSpoke branch-a: spec.announce.mode: Gateways chooses among a cluster's nodes, and this is one machine: leave mode and gateways out"
+        ]
+    );
+}
+
+#[test]
 fn labels_mean_nothing_without_kubernetes() {
     assert_eq!(plan(&SPOKE.replace("  hubs:", "  nodes: {}\n  hubs:")).unwrap().tunnels.len(), 1);
     assert_eq!(

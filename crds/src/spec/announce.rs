@@ -14,18 +14,27 @@ use serde::{Deserialize, Serialize};
     {
         "rule": "(has(self.mode) && self.mode == 'Gateways') == has(self.gateways)",
         "message": "gateways goes with mode: Gateways: select the nodes that announce for the whole cluster"
+    },
+    {
+        "rule": "!has(self.toGateways) || has(self.gateways)",
+        "message": "toGateways goes with mode: Gateways: it is what nodes without a tunnel send by those that have one"
     }
 ]))]
 pub struct Announce {
-    /// `EveryNode`: each selected node announces what is behind it. `Gateways`: the nodes that `gateways` selects
-    /// announce for the whole cluster.
+    /// `EveryNode`: each selected node has a tunnel and announces what is behind it. `Gateways`: of the selected nodes, those
+    /// that `gateways` selects have a tunnel and announce for the whole cluster; the others route `toGateways` to them.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("default" = "EveryNode"))]
     pub mode: AnnounceMode,
 
-    /// The nodes that announce for the whole cluster.
+    /// (`Gateways`) the nodes that have a tunnel and announce for the whole cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateways: Option<LabelSelector>,
+
+    /// (`Gateways`) what nodes without a tunnel route to the gateways: the other clusters' pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<text::Cidr>", length(max = 256), extend("x-kubernetes-list-type" = "set"))]
+    pub to_gateways: Vec<IpNet>,
 
     /// Pods' address ranges. Left out: not announced.
     #[serde(default, rename = "podCIDRs", skip_serializing_if = "is_default")]
@@ -43,7 +52,7 @@ pub enum AnnounceMode {
     /// Each selected node, what is behind it.
     #[default]
     EveryNode,
-    /// Chosen nodes, for the whole cluster.
+    /// Chosen ones of the selected nodes, for the whole cluster.
     Gateways,
 }
 

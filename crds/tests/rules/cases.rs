@@ -287,6 +287,11 @@ pub(super) fn broken() -> Vec<(Value, &'static str, &'static str)> {
             "gateways goes with mode: Gateways: select the nodes that announce for the whole cluster",
         ),
         (
+            spoke_with(json!({"announce": {"toGateways": ["10.9.0.0/16"]}})),
+            "spec.announce",
+            "toGateways goes with mode: Gateways: it is what nodes without a tunnel send by those that have one",
+        ),
+        (
             hub_with(json!({"announce": {"podCIDRs": {"from": "Node", "cidrs": ["10.9.0.0/16"]}}})),
             "spec.announce.podCIDRs",
             "cidrs goes with from: Static: list the pods' address ranges there",
@@ -313,7 +318,7 @@ pub(super) fn right() -> Vec<Value> {
             json!({"routing": {"bgp": {"asn": 4294967295_u32, "holdTime": "0s", "gracefulRestart": "0s"}}}),
         ),
         hub_with(
-            json!({"announce": {"mode": "Gateways", "gateways": {}, "podCIDRs": {"from": "Static", "cidrs": ["10.9.0.0/16"]}}}),
+            json!({"announce": {"mode": "Gateways", "gateways": {}, "toGateways": ["10.8.0.0/16"], "podCIDRs": {"from": "Static", "cidrs": ["10.9.0.0/16"]}}}),
         ),
         hub_with(
             json!({"staticPeers": [{"tunnelAddress": "10.200.0.9", "nbma": "192.0.2.9", "encapsulation": "Udp", "port": 4754}]}),

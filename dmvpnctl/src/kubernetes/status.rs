@@ -87,6 +87,7 @@ fn read(nodes: &DmvpnNodes, now_ms: u64) -> Vec<Row> {
             let status = item.status.tunnels.iter().find(|status| status.name == tunnel.name);
             rows.push(row(item, tunnel, status, now_ms));
         }
+        rows.extend(item.spec.by_gateways.iter().map(|told| by_gateways(item, told, now_ms)));
     }
     rows.sort_by(|a, b| (&a.node, &a.tunnel).cmp(&(&b.node, &b.tunnel)));
     rows
@@ -119,6 +120,20 @@ fn row(item: &DmvpnNode, tunnel: &Tunnel, status: Option<&TunnelStatus>, now_ms:
         message: condition.message,
         ..Row::default()
     }
+}
+
+/// A node without a tunnel of its own: where others have their hub it has the node that it sends by.
+fn by_gateways(item: &DmvpnNode, told: &ByGateways, now_ms: u64) -> Row {
+    let status = item.status.by_gateways.iter().find(|status| status.name == told.name);
+    let tunnel = Tunnel { name: told.name.clone(), role: told.role.clone(), addresses: Vec::new() };
+    let shown = status.map(|status| TunnelStatus {
+        name: status.name.clone(),
+        conditions: status.conditions.clone(),
+        hubs: Vec::new(),
+    });
+    let gateway = status.map(|status| status.gateway.as_str()).filter(|gateway| !gateway.is_empty());
+    let hub = gateway.map(|gateway| format!("(by {gateway})")).unwrap_or_default();
+    Row { hub, ..row(item, &tunnel, shown.as_ref(), now_ms) }
 }
 
 fn state(ready: &Condition) -> &'static str {
@@ -185,9 +200,17 @@ struct Metadata {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct Spec {
     tunnels: Vec<Tunnel>,
+    by_gateways: Vec<ByGateways>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ByGateways {
+    name: String,
+    role: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -199,10 +222,19 @@ struct Tunnel {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct Status {
     conditions: Vec<Condition>,
     tunnels: Vec<TunnelStatus>,
+    by_gateways: Vec<ByGatewaysStatus>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ByGatewaysStatus {
+    name: String,
+    gateway: String,
+    conditions: Vec<Condition>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -281,6 +313,9 @@ mod tests {
                 {"name": "hq", "conditions": condition("True", "Forwarding", "packets were forwarded")},
                 {"name": "lab", "conditions": condition("False", "NoHub", "no hub answers: look at UDP 4500"),
                  "hubs": [{"address": "192.0.2.1", "state": "Down"}, {"address": "192.0.2.2", "active": true}]}]}},
+            {"metadata": {"name": "a-2"}, "spec": {"byGateways": [{"name": "hq", "role": "Hub"}]},
+             "status": {"byGateways": [
+                {"name": "hq", "gateway": "a-1", "conditions": condition("True", "Forwarding", "")}]}},
         ]}))
         .unwrap()
     }
@@ -294,6 +329,7 @@ mod tests {
             "NODE  TUNNEL  TUNNEL ADDRESS      HUB        STATE    SINCE  SA  RX/TX\n\
              a-1   hq      10.200.0.1,fd00::1  (is hub)   Up       1h2m   -   -\n\
              a-1   lab     10.9.0.1            192.0.2.2  Down     1h2m   -   -\n\
+             a-2   hq      -                   (by a-1)   Up       1h2m   -   -\n\
              b-1   hq      10.200.16.2         -          Unknown  -      -   -\n\
              \n\
              a-1 (NoHub): no hub answers: look at UDP 4500\n\

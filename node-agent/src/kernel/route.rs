@@ -16,12 +16,17 @@ pub const BGP: u8 = 186;
 /// Route protocol of `routing.static` and of protected prefixes.
 pub const STATIC: u8 = 193;
 
+/// Route protocol of routes to gateways of this cluster.
+pub const GATEWAY: u8 = 194;
+
 /// Metric of shortcuts: better than any other of the same prefix.
 pub const SHORTCUT_METRIC: u32 = 5;
 /// Metric of routes learnt by BGP, as routing daemons choose it.
 pub const BGP_METRIC: u32 = 20;
 /// Metric of `routing.static`.
 pub const STATIC_METRIC: u32 = 30;
+/// Metric of routes to gateways: a tunnel of this node's own is better.
+pub const GATEWAY_METRIC: u32 = 40;
 /// The worst metric there is.
 pub const WORST_METRIC: u32 = u32::MAX;
 
@@ -89,6 +94,12 @@ impl KernelRoute {
             && self.kind == Kind::Nowhere
             && self.table == TABLE_MAIN
     }
+
+    /// Is it one that [`Kernel::add_gateway_route`] makes?
+    #[must_use]
+    pub fn is_by_gateway(&self) -> bool {
+        self.protocol == GATEWAY && self.metric == GATEWAY_METRIC && self.table == TABLE_MAIN
+    }
 }
 
 impl Kernel {
@@ -120,6 +131,24 @@ impl Kernel {
     pub async fn protected(&self) -> Result<Vec<IpNet>, Error> {
         let routes = self.routes().await?;
         Ok(routes.into_iter().filter(KernelRoute::protects).map(|r| r.prefix).collect())
+    }
+
+    /// Routes a prefix to a node on one of this node's links, in place of the gateway before.
+    pub async fn add_gateway_route(&self, prefix: IpNet, via: IpAddr) -> Result<(), Error> {
+        let request = self.handle.route().add(gateway_message(prefix, via)?).replace();
+        request.execute().await.map_err(|e| refused(format!("route {prefix} via {via}"), e))
+    }
+
+    /// Undoes [`Kernel::add_gateway_route`].
+    pub async fn remove_gateway_route(&self, prefix: IpNet, via: IpAddr) -> Result<(), Error> {
+        self.delete_route(&format!("remove route {prefix} via {via}"), gateway_message(prefix, via)?).await
+    }
+
+    /// What [`Kernel::add_gateway_route`] made, this process's and others'.
+    pub async fn gateway_routes(&self) -> Result<Vec<(IpNet, IpAddr)>, Error> {
+        let routes = self.routes().await?;
+        let ours = routes.iter().filter(|route| route.is_by_gateway());
+        Ok(ours.filter_map(|route| Some((route.prefix, route.hops.first()?.gateway?))).collect())
     }
 
     /// The routes of one protocol by the interface.
@@ -222,6 +251,17 @@ fn tunnel_message(index: u32, route: &TunnelRoute) -> Result<RouteMessage, Error
         .output_interface(index)
         .protocol(RouteProtocol::from(route.protocol))
         .priority(route.metric)
+        .build())
+}
+
+fn gateway_message(prefix: IpNet, via: IpAddr) -> Result<RouteMessage, Error> {
+    Ok(RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(prefix.network(), prefix.prefix_len())
+        .map_err(|e| Error::Malformed(e.to_string()))?
+        .gateway(via)
+        .map_err(|e| Error::Malformed(e.to_string()))?
+        .protocol(RouteProtocol::from(GATEWAY))
+        .priority(GATEWAY_METRIC)
         .build())
 }
 

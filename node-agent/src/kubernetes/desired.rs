@@ -56,9 +56,13 @@ pub(super) fn outcome(
             Err(problem) => problems.push(problem),
         }
     }
+    let by_gateways = desired.spec.by_gateways.clone();
+    let protected = tunnels.iter().flat_map(|tunnel| &tunnel.protected_prefixes);
+    let protected = protected.chain(by_gateways.iter().flat_map(|told| &told.prefixes));
     Outcome {
         tunnels: Some(last.values().cloned().collect()),
-        protected: tunnels.iter().flat_map(|t| t.protected_prefixes.iter().map(IpNet::trunc)).collect(),
+        protected: protected.map(IpNet::trunc).collect(),
+        by_gateways,
         problems,
         generation: Some(desired.generation),
     }

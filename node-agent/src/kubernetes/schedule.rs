@@ -1,6 +1,6 @@
 //! When to write the status: at once when something turned, seldom when only numbers did, never when nothing did. Pure.
 
-use crds::node::{DmvpnNodeStatus, NodeHubStatus, NodeSummary, NodeTunnelStatus};
+use crds::node::{DmvpnNodeStatus, NodeByGatewaysStatus, NodeHubStatus, NodeSummary, NodeTunnelStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use packet::Instant;
 use std::collections::VecDeque;
@@ -48,12 +48,18 @@ impl Schedule {
 
 /// What of a status is worth a write at once.
 fn skeleton(status: &DmvpnNodeStatus) -> DmvpnNodeStatus {
-    let DmvpnNodeStatus { observed_generation, conditions, summary, tunnels, agent_version } = status;
+    let DmvpnNodeStatus { observed_generation, conditions, summary, tunnels, by_gateways, agent_version } =
+        status;
+    let by_gateways = by_gateways.iter().map(|told| NodeByGatewaysStatus {
+        conditions: told.conditions.iter().map(bare).collect(),
+        ..told.clone()
+    });
     DmvpnNodeStatus {
         observed_generation: *observed_generation,
         conditions: conditions.iter().map(bare).collect(),
         summary: summary.clone().map(|summary| NodeSummary { shortcuts: 0, ..summary }),
         tunnels: tunnels.iter().map(tunnel).collect(),
+        by_gateways: by_gateways.collect(),
         agent_version: agent_version.clone(),
     }
 }

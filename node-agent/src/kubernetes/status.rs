@@ -2,10 +2,13 @@
 
 use crate::conditions;
 use crate::control::Snapshot;
+use crate::gateways::View;
 use crate::source::Problem;
 use crate::status as api;
 use crds::conditions::{ACCEPTED, READY, reasons};
-use crds::node::{DmvpnNodeStatus, NodeHubStatus, NodeSummary, NodeTunnelStatus, Transition};
+use crds::node::{
+    DmvpnNodeStatus, NodeByGatewaysStatus, NodeHubStatus, NodeSummary, NodeTunnelStatus, Transition,
+};
 use dmvpn::view::{Role, ShortcutState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -24,6 +27,8 @@ pub(super) struct Facts<'a> {
     pub(super) problems: &'a [Problem],
     /// The tunnels that run, with their last events, oldest first.
     pub(super) tunnels: &'a [(Snapshot, Vec<agent::Event>)],
+    /// DMVPNs by other nodes' tunnels.
+    pub(super) by_gateways: &'a [View],
     /// The moment.
     pub(super) now: Timestamp,
 }
@@ -41,12 +46,15 @@ pub(super) fn build(facts: &Facts<'_>, before: &DmvpnNodeStatus) -> DmvpnNodeSta
         }
     }
     tunnels.sort_by(|a, b| a.name.cmp(&b.name));
-    let conditions = [ready(&tunnels), accepted(facts.problems)];
+    let by_gateways: Vec<NodeByGatewaysStatus> =
+        facts.by_gateways.iter().map(|view| by_gateways_of(view, facts, before)).collect();
+    let conditions = [ready(&tunnels, &by_gateways), accepted(facts.problems)];
     DmvpnNodeStatus {
         observed_generation: facts.generation,
         conditions: dated(conditions, &before.conditions, facts),
         summary: Some(summary(&tunnels)),
         tunnels,
+        by_gateways,
         agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
     }
 }
@@ -82,6 +90,20 @@ fn stopped(name: &str, problem: &Problem, facts: &Facts<'_>, before: &DmvpnNodeS
         conditions: dated([ready], old.map_or(&[][..], |old| &old.conditions), facts),
         transitions: transitions(&[], old.map_or(&[][..], |old| &old.transitions)),
         ..NodeTunnelStatus::default()
+    }
+}
+
+fn by_gateways_of(view: &View, facts: &Facts<'_>, before: &DmvpnNodeStatus) -> NodeByGatewaysStatus {
+    let View { name, gateway, problem } = view;
+    let old = before.by_gateways.iter().find(|told| told.name == *name);
+    let ready = match problem {
+        None => condition(READY, true, reasons::FORWARDING, ""),
+        Some(problem) => condition(READY, false, reasons::NO_GATEWAY, problem),
+    };
+    NodeByGatewaysStatus {
+        name: name.clone(),
+        gateway: gateway.clone(),
+        conditions: dated([ready], old.map_or(&[][..], |old| &old.conditions), facts),
     }
 }
 
@@ -123,13 +145,14 @@ fn transition(event: &agent::Event) -> Option<Transition> {
     })
 }
 
-/// True if every tunnel forwards. A node without a tunnel does all it has to.
-fn ready(tunnels: &[NodeTunnelStatus]) -> agent::Condition {
-    let mut all = tunnels.iter().filter_map(|tunnel| Some((tunnel, of_kind(&tunnel.conditions, READY)?)));
+/// True if every tunnel forwards, and every gateway that is gone by. A node without any does all it has to.
+fn ready(tunnels: &[NodeTunnelStatus], by_gateways: &[NodeByGatewaysStatus]) -> agent::Condition {
+    let tunnels = tunnels.iter().map(|tunnel| (&tunnel.name, &tunnel.conditions));
+    let by_gateways = by_gateways.iter().map(|told| (&told.name, &told.conditions));
+    let all = tunnels.chain(by_gateways);
+    let mut all = all.filter_map(|(name, conditions)| Some((name, of_kind(conditions, READY)?)));
     match all.find(|(_, ready)| ready.status != "True") {
-        Some((tunnel, ready)) => {
-            condition(READY, false, &ready.reason, &format!("{}: {}", tunnel.name, ready.message))
-        }
+        Some((name, ready)) => condition(READY, false, &ready.reason, &format!("{name}: {}", ready.message)),
         None => condition(READY, true, reasons::FORWARDING, ""),
     }
 }
@@ -218,7 +241,7 @@ mod tests {
         problems: &'a [Problem],
         seconds: i64,
     ) -> Facts<'a> {
-        Facts { generation: Some(3), problems, tunnels, now: at(seconds) }
+        Facts { generation: Some(3), problems, tunnels, by_gateways: &[], now: at(seconds) }
     }
 
     fn event(seconds: u64, reason: &str) -> agent::Event {
@@ -254,6 +277,21 @@ mod tests {
         assert_eq!(status.tunnels[0].name, "site");
         assert_eq!(ready_of(&status).1, reasons::REFERENCE_MISSING);
         assert_eq!(of_kind(&status.conditions, ACCEPTED).unwrap().status, "False");
+    }
+
+    #[test]
+    fn a_node_whose_gateways_are_silent_is_not_ready_and_says_so() {
+        let view = |problem: Option<&str>| View {
+            name: "site".to_owned(),
+            gateway: Some("a-2".to_owned()),
+            problem: problem.map(str::to_owned),
+        };
+        let (good, bad) = ([view(None)], [view(Some("none of a-2 answers"))]);
+        let first = build(&Facts { by_gateways: &good, ..facts(&[], &[], 0) }, &DmvpnNodeStatus::default());
+        assert_eq!(ready_of(&first).0, "True");
+        assert_eq!(first.by_gateways[0].gateway.as_deref(), Some("a-2"));
+        let second = build(&Facts { by_gateways: &bad, ..facts(&[], &[], 60) }, &first);
+        assert_eq!(ready_of(&second), ("False", "NoGateway", "site: none of a-2 answers", at(60)));
     }
 
     #[test]

@@ -120,7 +120,14 @@ impl Writer {
             let Some(snapshot) = handle.snapshot().await else { continue };
             tunnels.push((snapshot, handle.history(HISTORY).await));
         }
-        let facts = Facts { generation, problems: &problems, tunnels: &tunnels, now: Timestamp::now() };
+        let by_gateways = self.shared.by_gateways.all();
+        let facts = Facts {
+            generation,
+            problems: &problems,
+            tunnels: &tunnels,
+            by_gateways: &by_gateways,
+            now: Timestamp::now(),
+        };
         Some(status::build(&facts, &self.stored))
     }
 

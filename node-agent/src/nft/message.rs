@@ -268,6 +268,8 @@ fn steps(step: &Expression) -> Vec<Vec<u8>> {
         Expression::ToInterface(name) => vec![meta(7), equals(&padded(name))],
         Expression::SourceWithin(prefix) => within(prefix, true),
         Expression::DestinationWithin(prefix) => within(prefix, false),
+        Expression::NextHop(IpAddr::V4(address)) => vec![route(1), equals(&address.octets())],
+        Expression::NextHop(IpAddr::V6(address)) => vec![route(2), equals(&address.octets())],
         Expression::KeepSource(Version::V4) => vec![header(12, 4), source_nat(2)],
         Expression::KeepSource(Version::V6) => vec![header(8, 16), source_nat(10)],
         Expression::Count => vec![expression("counter", &[])],
@@ -283,6 +285,11 @@ const FORWARD: u32 = 2;
 
 fn meta(key: u32) -> Vec<u8> {
     expression("meta", &[number_of(1, REGISTER), number_of(2, key)].concat())
+}
+
+/// Loads what routing decided: the next hop (`NFT_RT_NEXTHOP4`, `NFT_RT_NEXTHOP6`).
+fn route(key: u32) -> Vec<u8> {
+    expression("rt", &[number_of(1, REGISTER), number_of(2, key)].concat())
 }
 
 /// Loads octets of the network header.

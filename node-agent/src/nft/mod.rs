@@ -97,6 +97,8 @@ pub enum Expression {
     SourceWithin(IpNet),
     /// Does the destination address?
     DestinationWithin(IpNet),
+    /// Is this the next hop it was routed to? (An address on link is its own.)
+    NextHop(IpAddr),
     /// (Nat, after routing) translate the source to itself, so that nobody after us translates it.
     KeepSource(Version),
     /// Is the outgoing interface in this set?

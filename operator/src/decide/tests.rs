@@ -280,15 +280,91 @@ fn a_node_that_was_made_anew_owns_its_dmvpn_node_again() {
     assert_eq!(tunnel(&after, "n-0001", "s"), tunnel(&before, "n-0001", "s"));
 }
 
+fn gatewayed(more: Value) -> Declared {
+    let spec = json!({
+        "announce": {
+            "mode": "Gateways", "gateways": {"matchLabels": {"gw": "yes"}}, "podCIDRs": {"from": "Node"},
+            "toGateways": ["10.9.0.0/16"],
+        },
+    });
+    spoke("s", 0, merged(spec, more))
+}
+
+const GATEWAY: &[(&str, &str)] = &[("gw", "yes")];
+
+fn gateways_of(world: &World, node: &str) -> Vec<String> {
+    let told = &world.dmvpn_nodes[node].spec.by_gateways;
+    told.iter().flat_map(|told| &told.via).map(|gateway| gateway.node.clone()).collect()
+}
+
+/// Says of a gateway that it forwards.
+fn forwarding(world: &mut World, name: &str) {
+    let mut node = DmvpnNode::clone(&world.dmvpn_nodes[name]);
+    let ready = json!({
+        "type": "Ready", "status": "True", "reason": "Forwarding", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    node.status = serde_json::from_value(json!({"tunnels": [{"name": "s", "conditions": [ready]}]})).unwrap();
+    world.dmvpn_nodes.insert(name.to_owned(), Arc::new(node));
+}
+
 #[test]
-fn gateways_announce_for_the_whole_cluster_and_others_nothing() {
-    let announce = json!({"announce": {
-        "mode": "Gateways", "gateways": {"matchLabels": {"gw": "yes"}}, "podCIDRs": {"from": "Node"},
-    }});
-    let nodes = (0..256).map(|number| node(number, if number == 7 { &[("gw", "yes")] } else { &[] }));
-    let (world, _) = settled(&world(vec![spoke("s", 0, announce)], nodes));
-    assert_eq!(tunnel(&world, "n-0007", "s").announce, ["10.1.0.0/16".parse::<IpNet>().unwrap()]);
-    assert_eq!(tunnel(&world, "n-0008", "s").announce, []);
+fn gateways_announce_for_the_whole_cluster_but_for_each_others_pods() {
+    let nodes = (0..256).map(|number| node(number, if [7, 9].contains(&number) { GATEWAY } else { &[] }));
+    let (world, _) = settled(&world(vec![gatewayed(json!({}))], nodes));
+    let announced = &tunnel(&world, "n-0007", "s").announce;
+    let covers = |prefix: &str| announced.iter().any(|p| p.contains(&prefix.parse::<IpNet>().unwrap()));
+    assert!(covers("10.1.7.0/24") && covers("10.1.8.0/24") && covers("10.1.128.0/17"), "{announced:?}");
+    assert!(!covers("10.1.9.0/24"));
+    assert_eq!(announced.len(), 8, "as few as there can be");
+}
+
+#[test]
+fn nodes_that_are_no_gateways_have_no_tunnel_and_no_address_and_go_by_those_that_have() {
+    let nodes = [node(1, &[]), node(2, GATEWAY), node(3, GATEWAY)];
+    let (before, decision) = settled(&world(vec![gatewayed(json!({}))], nodes));
+    let told = &before.dmvpn_nodes["n-0001"].spec;
+    assert!(told.tunnels.is_empty() && decision.reports.values().all(|report| report.refused.is_empty()));
+    assert_eq!(told.by_gateways[0].sources, ["10.1.1.0/24".parse::<IpNet>().unwrap()]);
+    assert_eq!(gateways_of(&before, "n-0001"), ["n-0002", "n-0003"]);
+    assert_eq!(tunnel(&before, "n-0002", "s").addresses, ["10.200.16.1".parse::<IpAddr>().unwrap()]);
+    let (_, second) = settled(&before);
+    assert_eq!(second.apply, vec![]);
+}
+
+#[test]
+fn a_gateway_that_does_not_forward_is_the_last_to_go_by() {
+    let nodes = [node(1, &[]), node(2, GATEWAY), node(3, GATEWAY)];
+    let (mut before, _) = settled(&world(vec![gatewayed(json!({}))], nodes));
+    forwarding(&mut before, "n-0003");
+    let (mut after, decision) = settled(&before);
+    assert_eq!(decision.apply.len(), 1, "nobody else is told anything new");
+    assert_eq!(gateways_of(&after, "n-0001"), ["n-0003", "n-0002"]);
+    // What a Node's agent said before the Node went away is worth nothing.
+    forwarding(&mut after, "n-0002");
+    let record = NodeRecord { ready: false, ..NodeRecord::clone(&after.nodes["n-0003"]) };
+    after.nodes.insert("n-0003".to_owned(), Arc::new(record));
+    assert_eq!(gateways_of(&settled(&after).0, "n-0001"), ["n-0002", "n-0003"]);
+}
+
+#[test]
+fn a_node_that_does_not_know_what_to_send_by_gateways_is_said_and_the_gateways_have_their_tunnels() {
+    let nothing = json!({"announce": {"toGateways": []}});
+    let (world, decision) = settled(&world(vec![gatewayed(nothing)], [node(1, &[]), node(2, GATEWAY)]));
+    let refused = &report(&decision, ResourceKind::Spoke, "s").refused;
+    assert!(matches!(refused.as_slice(), [(node, PlanError::NothingByGateways { .. })] if node == "n-0001"));
+    assert!(!world.dmvpn_nodes.contains_key("n-0001"));
+    assert!(!tunnel(&world, "n-0002", "s").announce.is_empty());
+}
+
+#[test]
+fn a_gateway_that_is_none_any_more_gives_its_tunnel_up_and_goes_by_the_others() {
+    let nodes = [node(1, GATEWAY), node(2, GATEWAY)];
+    let (before, _) = settled(&world(vec![gatewayed(json!({}))], nodes));
+    let (after, _) = settled(&World { nodes: [node(1, &[]), node(2, GATEWAY)].into(), ..before });
+    assert!(after.dmvpn_nodes["n-0001"].spec.tunnels.is_empty());
+    assert_eq!(gateways_of(&after, "n-0001"), ["n-0002"]);
+    let (last, _) = settled(&World { nodes: [node(1, &[]), node(2, &[])].into(), ..after });
+    assert_eq!(gateways_of(&last, "n-0001"), ["n-0002"], "nobody is left: what was told stands");
 }
 
 #[test]
