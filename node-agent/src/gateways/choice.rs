@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_one_is_left_within_two_seconds_and_gone_back_to_when_it_has_answered_for_a_while() {
+    fn a_lost_one_is_left_within_three_questions_and_gone_back_to_when_it_has_answered_for_a_while() {
         let mut answers = known();
         answering(&mut answers, &[A], 500, 20_000);
         assert_eq!(answers.choose(&[A, B], Some(A), at(1600)), Some(A));
