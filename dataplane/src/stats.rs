@@ -67,6 +67,10 @@ counters! {
     /// Dummy packets received by an SA (RFC 4303 §2.6).
     EspDummies => "esp_dummies",
 
+    /// From this machine: the interface's queue was full, before a worker saw it.
+    DropInterfaceQueue => "drop_interface_queue",
+    /// From the underlay: a socket's queue was full, before a worker saw it.
+    DropSocketQueue => "drop_socket_queue",
     /// From the interface: not a frame we understand.
     DropBadFrame => "drop_bad_frame",
     /// From the interface: neither IP nor ARP.

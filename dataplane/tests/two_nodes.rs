@@ -104,6 +104,28 @@ fn several_workers_share_the_load() {
 }
 
 #[test]
+fn what_is_lost_while_a_datapath_gets_no_processor_is_counted() {
+    if !is_root() {
+        return;
+    }
+    let mut pair = pair(false);
+    pair.left.run("ping -c 1 -W 2 10.200.0.2");
+    let lost = |pair: &mut Pair| pair.a.agent.counters()["drop_interface_queue"];
+    let before = lost(&mut pair);
+    let process = pair.a.process();
+    pair.left.run(&format!("kill -STOP {process}"));
+    // A queue of the interface holds 1,000 frames.
+    pair.left.try_run("ping -q -c 1500 -l 1500 -W 0.1 10.200.0.2");
+    pair.left.run(&format!("kill -CONT {process}"));
+    let counted = lost(&mut pair) - before;
+    assert!((400..600).contains(&counted), "{counted}");
+    // A successor counts on from there.
+    pair.a.take_over(&pair.left);
+    pair.a.reconnect();
+    assert_eq!(lost(&mut pair) - before, counted);
+}
+
+#[test]
 fn ipv6_and_multicast_cross() {
     if !is_root() {
         return;

@@ -14,10 +14,12 @@
 //! | [`steer`] | which of several sockets gets a packet |
 //! | [`pass`] | descriptors from process to process |
 //! | [`poll`] | waiting, and being woken |
+//! | [`losses`] | what the kernel lost of what was for us |
 //! | [`memory`] | what becomes of large blocks |
 
 pub mod errors;
 pub mod link;
+pub mod losses;
 pub mod memory;
 pub mod offload;
 pub mod pass;

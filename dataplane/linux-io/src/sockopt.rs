@@ -29,6 +29,25 @@ pub(crate) fn get_int(socket: impl AsFd, level: i32, option: i32) -> io::Result<
     if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
+/// How many packets found the socket's queue full.
+pub(crate) fn drops(socket: impl AsFd) -> io::Result<u32> {
+    // Of the numbers of `SO_MEMINFO`, this (SK_MEMINFO_DROPS of linux/sock_diag.h) is the last.
+    const DROPS: usize = 8;
+    let mut numbers = [0u32; DROPS + 1];
+    let mut length = size_of_val(&numbers) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` octets, the size of `numbers`, to it; both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            numbers.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(numbers[DROPS]) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The user of the process at the other end of a unix socket. (`rustix` takes the process's number for one that can't be
 /// 0, and in a container the number of a process of another container is 0.)
 pub(crate) fn peer_user(socket: impl AsFd) -> io::Result<u32> {

@@ -219,6 +219,7 @@ impl Tunnel {
             }
         }
         self.own_stats.resume(&numbers.totals);
+        self.watch_losses();
         Ok(self.resume()?)
     }
 }

@@ -2,6 +2,7 @@
 //! the agent goes, and is what the next one finds.
 
 mod handover;
+mod losses;
 mod sas;
 
 pub use handover::{TunnelNumbers, TunnelState, Unfit};
@@ -82,6 +83,8 @@ pub struct Tunnel {
     stats: Vec<Arc<WorkerStats>>,
     /// Control's own.
     own_stats: WorkerStats,
+    /// What the kernel had lost when we began to count.
+    losses: Option<losses::Losses>,
     directory: Directory,
     /// SAs that have no worker now.
     parked: Parked,
@@ -110,6 +113,7 @@ impl Tunnel {
             sender: Sender::new(),
             stats: Vec::new(),
             own_stats: WorkerStats::default(),
+            losses: None,
             directory: Directory::default(),
             parked: Parked::default(),
             inherited: Secrets::default(),
@@ -212,6 +216,7 @@ impl Tunnel {
     /// between is lost; it is done only when the wire changes.
     fn restart(&mut self) -> Result<(), Error> {
         self.stop();
+        self.keep_losses();
         let Some(settings) = &self.settings else { return Err(Error::NotConfigured) };
         self.sockets.clear();
         for number in 0..settings.workers {
@@ -221,6 +226,7 @@ impl Tunnel {
             steer(settings, first)?;
         }
         self.taps.truncate(usize::from(settings.workers));
+        self.watch_losses();
         self.start()
     }
 
@@ -364,6 +370,9 @@ impl Tunnel {
             stats.add_to(&mut totals);
         }
         self.own_stats.add_to(&mut totals);
+        for (counter, lost) in self.losses() {
+            *totals.entry(counter.name().to_owned()).or_default() += lost;
+        }
         let now = Instant::from_nanos(poll::now());
         let peers =
             self.tables.peers.iter().map(|row| {
@@ -386,6 +395,7 @@ impl Tunnel {
         self.workers.clear();
         self.parked = Parked::default();
         self.directory = Directory::default();
+        self.keep_losses();
         self.sockets.clear();
         self.taps.clear();
         self.settings = None;
