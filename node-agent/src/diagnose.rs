@@ -6,12 +6,14 @@ mod security;
 mod tunnel;
 
 use crate::control::Snapshot;
+use crate::gateways::View;
 use rpc::agent::{Check, Configuration, Verdict};
 
 /// Runs every check.
-pub async fn run(snapshots: &[Snapshot], configuration: &Configuration) -> Vec<Check> {
+pub async fn run(snapshots: &[Snapshot], by_gateways: &[View], configuration: &Configuration) -> Vec<Check> {
     let mut checks = vec![manifests(configuration)];
-    if snapshots.is_empty() {
+    checks.extend(by_gateways.iter().map(gateway));
+    if snapshots.is_empty() && by_gateways.is_empty() {
         checks.push(fail(
             "tunnels",
             "none runs",
@@ -33,6 +35,20 @@ fn manifests(configuration: &Configuration) -> Check {
     }
     let advice = "correct the manifests; until then the configuration before stays in force";
     fail("manifests", configuration.errors.join("; "), advice)
+}
+
+/// A node without a tunnel of its own.
+fn gateway(view: &View) -> Check {
+    let View { name, gateway, problem } = view;
+    let by = gateway.as_deref().unwrap_or("no node");
+    match problem {
+        None => ok(format!("{name} gateway"), format!("sends by {by}, which answers")),
+        Some(problem) => fail(
+            format!("{name} gateway"),
+            format!("sends by {by}: {problem}"),
+            "see that a gateway is up, on a link of this node, and lets ICMP echoes in",
+        ),
+    }
 }
 
 fn named(snapshot: &Snapshot, what: &str) -> String {
@@ -58,4 +74,23 @@ fn check(
     advice: impl Into<String>,
 ) -> Check {
     Check { name: name.into(), verdict: verdict.into(), found: found.into(), advice: advice.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_a_tunnel_says_by_whom_it_sends_or_why_not() {
+        let view = |problem: Option<&str>| View {
+            name: "site".to_owned(),
+            gateway: Some("a-2".to_owned()),
+            problem: problem.map(str::to_owned),
+        };
+        let good = gateway(&view(None));
+        assert_eq!((good.verdict(), good.found.as_str()), (Verdict::Ok, "sends by a-2, which answers"));
+        let bad = gateway(&view(Some("none of a-2 answers")));
+        assert_eq!(bad.verdict(), Verdict::Fail);
+        assert!(bad.found.contains("none of a-2 answers"), "{}", bad.found);
+    }
 }

@@ -164,7 +164,8 @@ impl Agent for Api {
         for tunnel in self.tunnels("")? {
             snapshots.extend(tunnel.snapshot().await);
         }
-        let checks = diagnose::run(&snapshots, &self.shared.configuration()).await;
+        let (by_gateways, configuration) = (self.shared.by_gateways.all(), self.shared.configuration());
+        let checks = diagnose::run(&snapshots, &by_gateways, &configuration).await;
         Ok(Response::new(DiagnoseReply { checks }))
     }
 
