@@ -1,6 +1,7 @@
 //! A node's cgroups, which kubelet wants made before it starts, and which outlive processes.
 
 use crate::error::{Error, Result};
+use rustix::process::getpriority_process;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -54,9 +55,13 @@ fn make(hierarchy: &Path, name: &str) -> Result {
 
 /// Gives containers what the kubelets of all machines would give the cgroups of their pods, which they don't have here.
 /// By itself the cgroup of all containers weighs as much as any single process beside it, so that a datapath that asks
-/// for a tenth of a CPU would get none for a second while kubelets start pods: no machine of users is like that.
+/// for a tenth of a CPU would get none for seconds while kubelets start pods: no machine of users is like that.
 fn weigh(containers: &Path) {
-    let shares = SHARES * MACHINES * thread::available_parallelism().map_or(1, usize::from);
+    // A process weighs a quarter more with each step of its priority, and all that a story starts has the story's.
+    let nice = getpriority_process(None).unwrap_or(0);
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let shares = (SHARES * MACHINES * cpus) as f64 * 1.25_f64.powi(-nice);
+    let shares = (shares as usize).clamp(2, 262_144);
     // v1 counts from 2 to 262,144, v2 from 1 to 10,000.
     for (file, weight) in [("cpu.shares", shares), ("cpu.weight", 1 + (shares - 2) * 9999 / 262_142)] {
         let file = containers.join(file);
