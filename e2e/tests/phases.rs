@@ -55,9 +55,10 @@ fn phase_2_resolves_the_next_hop_on_first_use() {
             // Routing has preserved the next hop: it is the other spoke before a packet was sent.
             assert_eq!(a.node.route_get(&b.host_address)?["gateway"], b.tunnel);
             a.wait_direct(b)?;
+            // Of either end: the answer to the first packet may make the far one ask first, and its request says enough.
             wire.wait_for("a resolution of the next hop", PATIENCE, |p| {
-                p.outgoing
-                    && p.ip.nhrp().is_some_and(|m| m.kind == kind::RESOLUTION_REQUEST && m.about(&b.tunnel))
+                let asked = if p.outgoing { &b.tunnel } else { &a.tunnel };
+                p.ip.nhrp().is_some_and(|m| m.kind == kind::RESOLUTION_REQUEST && m.about(asked))
             })?;
             assert!(wire.count(|p| a.between(b)(p) && a.carried(b)(p)) > 0, "packets on the direct path");
             at_hub.clear();
