@@ -128,8 +128,7 @@ impl PuntSource {
             nhrp_by_path: Limiter::new(1024, 100, Duration::from_secs(1)),
             // A handshake takes a few messages, a certificate chain in fragments some ten.
             ike_by_source: Limiter::new(4096, 200, Duration::from_secs(1)),
-            // Two paths at one place must not wait for each other longer than until a peer asks again.
-            spis_by_path: Limiter::new(4096, 1, Duration::from_millis(100)),
+            spis_by_path: Limiter::new(4096, 1, Duration::from_secs(1)),
             refusals: Limiter::new(1024, 1, Duration::from_millis(100)),
             wanted: Limiter::new(1024, 1, Duration::from_millis(100)),
             // The agent says it to the peer less often; but it may not know the peer yet when it is told first.

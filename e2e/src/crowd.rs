@@ -1,6 +1,6 @@
 //! Thousands of spokes in one process: each has the real engine, its own key and certificate, and its own UDP port at one
-//! of several addresses, as spokes behind so many NATs have. What a datapath does for control they do themselves, one
-//! packet at a time: ESP, and answers to probes. Nothing lies behind them.
+//! address, as spokes behind a NAT have. What a datapath does for control they do themselves, one packet at a time: ESP,
+//! and answers to probes. Nothing lies behind them.
 
 use crate::error::{Error, Result};
 use crate::security::{self, Pki};
@@ -39,21 +39,20 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Starts the spokes of these numbers at `node`, at its `addresses` by turns. The tunnel address of number 0 is
+    /// Starts the spokes of these numbers at `node`, which has this address. The tunnel address of number 0 is
     /// 10.200.32.1.
     pub fn start(
         node: &Node,
         pki: &Pki,
-        addresses: &[Ipv4Addr],
+        address: Ipv4Addr,
         hub: Ipv4Addr,
         numbers: Range<u16>,
     ) -> Result<Self> {
-        let homes = numbers.clone().zip(addresses.iter().copied().cycle().skip(numbers.start.into()));
-        let bind = || homes.clone().map(|(n, address)| UdpSocket::bind((address, FIRST_PORT + n))).collect();
+        let bind = || numbers.clone().map(|n| UdpSocket::bind((address, FIRST_PORT + n))).collect();
         let sockets: std::io::Result<Vec<UdpSocket>> = node.namespace().enter(bind)?;
         let sockets = sockets.map_err(Error::io("bind a spoke's port"))?;
         let roots = pki.root_pem();
-        let spokes = homes.zip(sockets).map(|((n, address), socket)| {
+        let spokes = numbers.zip(sockets).map(|(n, socket)| {
             socket.set_nonblocking(true).map_err(Error::io("a spoke's socket"))?;
             Ok((Spoke::new(n, pki, &roots, (address, hub))?, socket))
         });
