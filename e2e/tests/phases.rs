@@ -1,6 +1,6 @@
 //! The three phases, with three spokes and their LANs; two hubs; hubs behind hubs.
 
-use lab::decode::nhrp::kind;
+use lab::decode::nhrp::{Nhrp, kind};
 use lab::network::{hub, spoke, start_and_join};
 use lab::traffic::{Ping, transfer};
 use lab::wait::PATIENCE;
@@ -56,9 +56,15 @@ fn phase_2_resolves_the_next_hop_on_first_use() {
             assert_eq!(a.node.route_get(&b.host_address)?["gateway"], b.tunnel);
             a.wait_direct(b)?;
             // Of either end: the answer to the first packet may make the far one ask first, and its request says enough.
-            wire.wait_for("a resolution of the next hop", PATIENCE, |p| {
+            let request = wire.wait_for("a resolution of the next hop", PATIENCE, |p| {
                 let asked = if p.outgoing { &b.tunnel } else { &a.tunnel };
                 p.ip.nhrp().is_some_and(|m| m.kind == kind::RESOLUTION_REQUEST && m.about(asked))
+            })?;
+            let id = request.ip.nhrp().map(|m| m.request_id);
+            wire.wait_for("its answer", PATIENCE, |p| {
+                let answer = |m: &Nhrp| m.kind == kind::RESOLUTION_REPLY && m.code() == Some(0);
+                let back = p.outgoing != request.outgoing;
+                back && p.ip.nhrp().is_some_and(|m| answer(m) && Some(m.request_id) == id)
             })?;
             assert!(wire.count(|p| a.between(b)(p) && a.carried(b)(p)) > 0, "packets on the direct path");
             at_hub.clear();
