@@ -15,6 +15,8 @@ pub const INTERFACE: &str = "interface";
 pub const PROTECTED_PREFIX: &str = "protected_prefix";
 /// A route to a gateway of this cluster.
 pub const GATEWAY_ROUTE: &str = "gateway_route";
+/// The route to the API server.
+pub const SERVER_ROUTE: &str = "server_route";
 /// A table of nftables.
 pub const TABLE: &str = "nftables_table";
 

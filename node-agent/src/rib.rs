@@ -90,14 +90,25 @@ impl Rib {
     /// The longest prefix without our own routes of `protocols` by the tunnel that covers `address`, and where it leads.
     #[must_use]
     pub fn underlay_match(&self, address: IpAddr, protocols: &[u8]) -> Option<(IpNet, RouteTarget)> {
-        self.longest(address, |route| !(protocols.contains(&route.protocol) && self.by_tunnel(route)))
+        let ours = |route: &KernelRoute| protocols.contains(&route.protocol) && self.by_tunnel(route);
+        let route = self.best(address, |route| !ours(route))?;
+        Some((route.prefix, self.target(route)))
     }
 
     /// The prefix of the route in force that leads to `address` by the tunnel, if it does.
     #[must_use]
     pub fn tunnel_match(&self, address: IpAddr) -> Option<IpNet> {
-        let (prefix, target) = self.longest(address, |_| true)?;
-        matches!(target, RouteTarget::Overlay(_)).then_some(prefix)
+        let route = self.best(address, |_| true)?;
+        matches!(self.target(route), RouteTarget::Overlay(_)).then_some(route.prefix)
+    }
+
+    /// Of the routes that `admit` lets count, the one by which the kernel would go to `address`.
+    pub fn best(&self, address: IpAddr, admit: impl Fn(&KernelRoute) -> bool) -> Option<&KernelRoute> {
+        let host = IpNet::from(address);
+        (0..=host.prefix_len()).rev().find_map(|len| {
+            let prefix = IpNet::new(address, len).ok()?.trunc();
+            self.routes.get(&prefix)?.iter().find(|route| admit(route))
+        })
     }
 
     /// Does the kernel hold this route of ours?
@@ -108,15 +119,6 @@ impl Rib {
                 && r.hops.iter().any(|h| h.interface == self.interface && h.gateway == Some(route.via))
         };
         self.routes.get(&route.prefix).is_some_and(|list| list.iter().any(same))
-    }
-
-    fn longest(&self, address: IpAddr, admit: impl Fn(&KernelRoute) -> bool) -> Option<(IpNet, RouteTarget)> {
-        let host = IpNet::from(address);
-        (0..=host.prefix_len()).rev().find_map(|len| {
-            let prefix = IpNet::new(address, len).ok()?.trunc();
-            let route = self.routes.get(&prefix)?.iter().find(|r| admit(r))?;
-            Some((prefix, self.target(route)))
-        })
     }
 
     fn retell(&mut self) -> Vec<Told> {

@@ -83,6 +83,14 @@ async fn remove_from_kernel(kernel: &Kernel, state_dir: &Path, left: &mut Vec<St
         }
         Err(error) => left.push(error.to_string()),
     }
+    match kernel.server_routes().await {
+        Ok(routes) => {
+            for (address, hop) in routes {
+                note(left, &address.to_string(), kernel.remove_server_route(address, &hop).await);
+            }
+        }
+        Err(error) => left.push(error.to_string()),
+    }
     match kernel.protected().await {
         Ok(prefixes) => {
             for prefix in prefixes {

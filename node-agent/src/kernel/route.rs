@@ -4,7 +4,8 @@ use super::{Error, Kernel, is_gone, refused};
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+    RouteType, RouteVia,
 };
 use rtnetlink::RouteMessageBuilder;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,6 +20,11 @@ pub const STATIC: u8 = 193;
 /// Route protocol of routes to gateways of this cluster.
 pub const GATEWAY: u8 = 194;
 
+/// Route protocol of the route to the API server.
+pub const SERVER: u8 = 195;
+
+/// Metric of the route to the API server: nothing is better.
+pub const SERVER_METRIC: u32 = 1;
 /// Metric of shortcuts: better than any other of the same prefix.
 pub const SHORTCUT_METRIC: u32 = 5;
 /// Metric of routes learnt by BGP, as routing daemons choose it.
@@ -100,6 +106,12 @@ impl KernelRoute {
     pub fn is_by_gateway(&self) -> bool {
         self.protocol == GATEWAY && self.metric == GATEWAY_METRIC && self.table == TABLE_MAIN
     }
+
+    /// Is it one that [`Kernel::add_server_route`] makes?
+    #[must_use]
+    pub fn is_to_server(&self) -> bool {
+        self.protocol == SERVER && self.metric == SERVER_METRIC && self.table == TABLE_MAIN
+    }
 }
 
 impl Kernel {
@@ -149,6 +161,24 @@ impl Kernel {
         let routes = self.routes().await?;
         let ours = routes.iter().filter(|route| route.is_by_gateway());
         Ok(ours.filter_map(|route| Some((route.prefix, route.hops.first()?.gateway?))).collect())
+    }
+
+    /// Routes one address by this hop, in place of the one before.
+    pub async fn add_server_route(&self, address: IpAddr, hop: &Hop) -> Result<(), Error> {
+        let request = self.handle.route().add(server_message(address, hop)?).replace();
+        request.execute().await.map_err(|e| refused(format!("route to {address}"), e))
+    }
+
+    /// Undoes [`Kernel::add_server_route`].
+    pub async fn remove_server_route(&self, address: IpAddr, hop: &Hop) -> Result<(), Error> {
+        self.delete_route(&format!("remove route to {address}"), server_message(address, hop)?).await
+    }
+
+    /// What [`Kernel::add_server_route`] made, this process's and others'.
+    pub async fn server_routes(&self) -> Result<Vec<(IpAddr, Hop)>, Error> {
+        let routes = self.routes().await?;
+        let ours = routes.iter().filter(|route| route.is_to_server());
+        Ok(ours.filter_map(|route| Some((route.prefix.addr(), *route.hops.first()?))).collect())
     }
 
     /// The routes of one protocol by the interface.
@@ -265,6 +295,24 @@ fn gateway_message(prefix: IpNet, via: IpAddr) -> Result<RouteMessage, Error> {
         .build())
 }
 
+fn server_message(address: IpAddr, hop: &Hop) -> Result<RouteMessage, Error> {
+    let mut message = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(address, IpNet::from(address).prefix_len())
+        .map_err(|e| Error::Malformed(e.to_string()))?
+        .output_interface(hop.interface)
+        .protocol(RouteProtocol::from(SERVER))
+        .priority(SERVER_METRIC);
+    match hop.gateway {
+        // Where the route that this is taken from found its gateway, this one does.
+        Some(gateway) => {
+            message = message.gateway(gateway).map_err(|e| Error::Malformed(e.to_string()))?;
+            message = message.onlink();
+        }
+        None => message = message.scope(RouteScope::Link),
+    }
+    Ok(message.build())
+}
+
 fn protected_message(prefix: IpNet) -> Result<RouteMessage, Error> {
     Ok(RouteMessageBuilder::<IpAddr>::new()
         .destination_prefix(prefix.network(), prefix.prefix_len())
@@ -300,6 +348,16 @@ mod tests {
         let read = parse(&protected_message("10.0.0.0/8".parse().unwrap()).unwrap()).unwrap();
         assert_eq!((read.kind, read.metric, read.protocol), (Kind::Nowhere, WORST_METRIC, STATIC));
         assert!(read.hops.is_empty());
+    }
+
+    #[test]
+    fn the_route_to_the_server_is_recognised_as_ours() {
+        let gateway = Some("192.0.2.1".parse().unwrap());
+        for hop in [Hop { interface: 3, gateway }, Hop { interface: 3, gateway: None }] {
+            let read = parse(&server_message("10.96.0.1".parse().unwrap(), &hop).unwrap()).unwrap();
+            assert!(read.is_to_server());
+            assert_eq!((read.prefix.to_string().as_str(), read.hops), ("10.96.0.1/32", vec![hop]));
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod renewal;
 mod request;
 mod schedule;
 mod status;
+mod way;
 mod writer;
 
 pub use reach::Reach;
@@ -33,6 +34,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::config::KubeConfigOptions;
 use kube::{Api, Client, Config};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -98,10 +100,11 @@ impl Follower {
             self.known = known;
             self.tell(&outcomes).await;
         }
-        let client = tokio::select! {
-            client = client(&self.shared.reach) => client,
+        let (client, server) = tokio::select! {
+            reached = reached(&self.shared.reach) => reached,
             () = outcomes.closed() => return,
         };
+        let _way = server.map(|server| way::start(server, self.shared.disturbances.clone()));
         let node = Api::<DmvpnNode>::all(client.clone());
         let reach = &self.shared.reach;
         let make = |node: Result<Option<DmvpnNode>, String>| News::Node(node.map(|node| node.map(Box::new)));
@@ -251,10 +254,15 @@ impl Follower {
 
 /// A client for the API server; it need not answer yet.
 pub async fn client(reach: &Reach) -> Client {
+    reached(reach).await.0
+}
+
+/// The same, and the server's address where it is not a name.
+async fn reached(reach: &Reach) -> (Client, Option<IpAddr>) {
     let (mut pause, longest) = RETRY;
     loop {
         match configure().await {
-            Ok(client) => return client,
+            Ok(reached) => return reached,
             Err(why) => reach.refused("how to reach the API server", &why),
         }
         tokio::time::sleep(pause).await;
@@ -263,11 +271,13 @@ pub async fn client(reach: &Reach) -> Client {
 }
 
 /// By `KUBECONFIG`, where that is set; else as a pod of the cluster.
-async fn configure() -> Result<Client, String> {
+async fn configure() -> Result<(Client, Option<IpAddr>), String> {
     let config = if std::env::var_os("KUBECONFIG").is_some() {
         Config::from_kubeconfig(&KubeConfigOptions::default()).await.map_err(|e| e.to_string())?
     } else {
         Config::incluster().map_err(|e| e.to_string())?
     };
-    Client::try_from(config).map_err(|e| e.to_string())
+    let host = config.cluster_url.host().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse().ok();
+    Ok((Client::try_from(config).map_err(|e| e.to_string())?, address))
 }
