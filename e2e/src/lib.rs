@@ -22,7 +22,6 @@ pub mod narration;
 pub mod nat;
 pub mod netns;
 pub mod network;
-mod pin;
 mod priority;
 pub mod relay;
 pub mod security;

@@ -132,6 +132,16 @@ impl Namespace {
         })?
     }
 
+    /// Lets the kernel handle each flow that this interface receives on one CPU, as network cards do. A veth would use
+    /// that of whoever sends: once the scheduler moves a busy sender, its next packet may overtake the last ones, which is
+    /// reordering that no network did.
+    pub(crate) fn keep_order(&self, interface: &str) -> Result {
+        // Only for `ip netns exec` /sys shows this namespace's interfaces.
+        let queues = format!("/sys/class/net/{interface}/queues/rx-*/rps_cpus");
+        let each = format!("for queue in {queues}; do echo {} > $queue || exit 1; done", all_cpus());
+        run(Command::new("ip").args(["netns", "exec", &self.name, "sh", "-c", &each])).map(drop)
+    }
+
     /// Runs a program in the namespace to its end; an error if it fails.
     pub fn run(&self, program: &str, args: &[&str]) -> Result<Output> {
         self.enter(|| run(Command::new(program).args(args)))?
@@ -226,6 +236,14 @@ pub fn run(command: &mut Command) -> Result<Output> {
     let line = line_of(command);
     let output = command.stdin(Stdio::null()).output().map_err(Error::io(format!("run `{line}`")))?;
     check(line, output)
+}
+
+/// As `/sys` takes a set of CPUs: hexadecimal, 32 to a word, the highest first.
+fn all_cpus() -> String {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let word = |first: usize| (first..cpus.min(first + 32)).fold(0u32, |word, cpu| word | 1 << (cpu - first));
+    let words: Vec<String> = (0..cpus).step_by(32).map(|first| format!("{:08x}", word(first))).collect();
+    words.iter().rev().map(String::as_str).collect::<Vec<_>>().join(",")
 }
 
 /// Runs a program with `input` on its standard input.

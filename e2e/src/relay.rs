@@ -13,7 +13,6 @@ mod direction;
 
 use crate::error::{Error, Result};
 use crate::netns::Namespace;
-use crate::pin;
 use direction::Direction;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{AsFd, OwnedFd};
@@ -258,7 +257,6 @@ impl Drop for Relay {
 
 /// The thread: deliver what is due, sleep until the next is or something arrives, read what has arrived.
 fn carry(shared: &Shared) {
-    pin::this_thread();
     // The kernel may round our sleep up by this; its default of 50 us would show as delay.
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
     let mut directions: Vec<Direction> = Vec::new();

@@ -395,6 +395,9 @@ impl Node {
         };
         for (ns, name) in [(a, interface), (b, other_interface)] {
             ns.ip(&[&format!("link set {name} mtu {} up", uplink.mtu.unwrap_or(1500))])?;
+            if link.is_none() {
+                ns.keep_order(name)?;
+            }
             if uplink.segmented && link.is_none() {
                 ns.ip(&[&format!("link set {name} gso_max_segs 1")])?;
             }

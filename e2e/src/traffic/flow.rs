@@ -1,7 +1,6 @@
 //! A UDP flow of numbered packets at a constant rate, each way a flow of its own.
 
 use crate::error::{Error, Result};
-use crate::pin;
 use crate::topology::Node;
 use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 use rustix::thread::{ClockId, clock_nanosleep_absolute};
@@ -275,7 +274,6 @@ fn bind(address: SocketAddr) -> Result<UdpSocket> {
 }
 
 fn send(socket: &UdpSocket, to: SocketAddr, rate: u32, payload: usize, shared: &Shared) {
-    pin::this_thread();
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
     let interval = 1_000_000_000 / u64::from(rate.max(1));
     let mut start = now();
