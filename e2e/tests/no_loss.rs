@@ -2,7 +2,7 @@
 //! second of it through failures.
 //!
 //! A direction of a link keeps its order under jitter, so what arrives out of order was overtaken by a packet on the
-//! faster path, and its delay says so.
+//! faster path, and its delay says so; or it was sent when the flow had just changed its path, and with it the workers.
 
 use lab::decode::nhrp::kind;
 use lab::distant::RATE;
@@ -23,13 +23,18 @@ fn stage(lab: &Lab, phase: u8, tune: impl Fn(Manifest) -> Manifest) -> Result<Di
     Distant::start(lab, hub(1).phase(phase), |n| spoke(n, &[1]).phase(phase).tuned(&tune))
 }
 
-/// Nothing was lost or duplicated, and whatever was reordered was overtaken while it came by the hub.
+/// A session's lanes come one after the other, and the kernel gives a flow to the worker that its answers come to: in so
+/// much time after its path, a flow has changed all it goes by.
+const SETTLING: Duration = Duration::from_millis(100);
+
+/// Nothing was lost or duplicated, and whatever was reordered was so by a change of path.
 fn assert_perfect(reports: &[Report]) {
     for report in reports {
         report.assert_nothing_lost();
-        let direct = report.late_on_a_path_faster_than(SLOWER_THAN_DIRECT);
-        assert!(direct.is_empty(), "{report}: these of the reordered did not come by the hub: {direct:?}");
-        println!("{report}; all reordered were overtaken while they came by the hub");
+        let unexplained = report.late_for_no_reason(SLOWER_THAN_DIRECT, SETTLING);
+        assert!(unexplained.is_empty(), "{report}: no change of path explains {unexplained:?}");
+        let overtaken = report.late_for_no_reason(SLOWER_THAN_DIRECT, Duration::ZERO);
+        println!("{report}; all but these came by the hub: {overtaken:?}");
     }
 }
 

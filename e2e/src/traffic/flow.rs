@@ -197,11 +197,20 @@ impl Report {
         assert!(self.sent > 0 && self.lost == 0 && self.duplicated == 0, "{self}");
     }
 
-    /// Arrivals out of order whose delay does not tell that they came by the slower of two paths, overtaken by packets
-    /// on the faster one.
+    /// Arrivals out of order that no change of path explains. A delay of `slow` or more tells that a packet came by the
+    /// slower of two paths, overtaken by packets on the faster one. And within `settling` of such packets the flow has
+    /// just changed its path, and with it maybe its lane: it is with other workers then, at both ends.
     #[must_use]
-    pub fn late_on_a_path_faster_than(&self, delay: Duration) -> Vec<Arrival> {
-        self.late().filter(|arrival| arrival.delay() < delay).copied().collect()
+    pub fn late_for_no_reason(&self, slow: Duration, settling: Duration) -> Vec<Arrival> {
+        let mut slowly: Vec<u64> =
+            self.arrivals.iter().filter(|a| a.delay() >= slow).map(|a| a.sent).collect();
+        slowly.sort_unstable();
+        let settling = u64::try_from(settling.as_nanos()).unwrap_or(u64::MAX);
+        let explained = |late: &Arrival| {
+            let next = slowly.partition_point(|sent| sent.saturating_add(settling) < late.sent);
+            slowly.get(next).is_some_and(|sent| *sent <= late.sent.saturating_add(settling))
+        };
+        self.late().filter(|late| !explained(late)).copied().collect()
     }
 
     /// Arrivals after a packet that was sent later.
@@ -350,7 +359,22 @@ mod tests {
         let report = report(6, &[(0, 30), (2, 10), (1, 30), (2, 10), (5, 10)]);
         assert_eq!((report.received, report.lost, report.duplicated, report.reordered), (4, 2, 1, 1));
         assert_eq!(report.holes, [(3, 2)]);
-        assert_eq!(report.late_on_a_path_faster_than(Duration::from_millis(20)), []);
-        assert_eq!(report.late_on_a_path_faster_than(Duration::from_millis(40))[0].number, 1);
+        let unexplained = |slow, settling| {
+            let late =
+                report.late_for_no_reason(Duration::from_millis(slow), Duration::from_millis(settling));
+            late.iter().map(|arrival| arrival.number).collect::<Vec<_>>()
+        };
+        assert_eq!(unexplained(20, 0), [0u64; 0]);
+        assert_eq!(unexplained(40, 1000), [1]);
+    }
+
+    #[test]
+    fn a_change_of_path_explains_what_was_sent_soon_before_or_after() {
+        // Number 0 went slowly 23 ms before number 1 went fast, and was overtaken all the same.
+        let report = report(3, &[(0, 30), (2, 10), (1, 9)]);
+        let unexplained = |settling| {
+            report.late_for_no_reason(Duration::from_millis(25), Duration::from_millis(settling)).len()
+        };
+        assert_eq!([0, 22, 23].map(unexplained), [1, 1, 0]);
     }
 }
