@@ -41,28 +41,34 @@ pub struct Certified {
     pub chain: Chain,
 }
 
-/// Certificates in DER, the peer's own first, without the root. Cheap to clone.
+/// Certificates in DER, the peer's own first, without the root. Cheap to clone, and peers may share those above theirs.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Vec<u8>>", into = "Vec<Vec<u8>>")]
-pub struct Chain(Arc<[Vec<u8>]>);
+pub struct Chain(Arc<[Arc<[u8]>]>);
 
 impl Chain {
     /// The certificates.
     #[must_use]
-    pub fn certificates(&self) -> &[Vec<u8>] {
+    pub fn certificates(&self) -> &[Arc<[u8]>] {
         &self.0
+    }
+}
+
+impl FromIterator<Arc<[u8]>> for Chain {
+    fn from_iter<I: IntoIterator<Item = Arc<[u8]>>>(certificates: I) -> Self {
+        Self(certificates.into_iter().collect())
     }
 }
 
 impl From<Vec<Vec<u8>>> for Chain {
     fn from(certificates: Vec<Vec<u8>>) -> Self {
-        Self(certificates.into())
+        certificates.into_iter().map(Arc::from).collect()
     }
 }
 
 impl From<Chain> for Vec<Vec<u8>> {
     fn from(chain: Chain) -> Self {
-        chain.0.to_vec()
+        chain.0.iter().map(|der| der.to_vec()).collect()
     }
 }
 

@@ -65,7 +65,7 @@ impl Certificates {
     /// Why they would refuse us.
     pub fn own_identity(&self, unix_now: u64) -> Result<Identity, CertificateError> {
         let path = self.trust.judge(unix_now, &self.chain())?;
-        identity(&path, &self.local_id)
+        identity(&self.trust, &path, &self.local_id)
     }
 
     /// Last second of our chain's validity, seconds since 1970.
@@ -114,7 +114,7 @@ impl Credentials for Certificates {
         let path = self.trust.judge(unix_now, chain)?;
         let own = path.certificates.first().ok_or_else(|| refused("the peer sent no certificate"))?;
         signed(own, octets, authentication).map_err(|e| own.blame(&e))?;
-        identity(&path, claimed)
+        identity(&self.trust, &path, claimed)
     }
 
     fn still_holds(&self, unix_now: u64, identity: &Identity) -> Result<(), CertificateError> {
@@ -125,7 +125,7 @@ impl Credentials for Certificates {
             )));
         };
         let path = self.trust.judge(unix_now, certified.chain.certificates())?;
-        let again = self::certified(&path, &identity.name)?;
+        let again = self::certified(&self.trust, &path, &identity.name)?;
         if (&again.tunnel_addresses, &again.prefixes) != (&certified.tunnel_addresses, &certified.prefixes) {
             return Err(refused(format!(
                 "what `{}` may claim has changed with the roots trusted here: it must authenticate again",
@@ -179,7 +179,7 @@ fn signed_by_rsa(own: &Certificate, octets: &[u8], signature: &[u8]) -> Result<(
 }
 
 /// Whom a good path belongs to, if the peer calls itself by one of its names.
-fn identity(path: &Path, claimed: &Identification) -> Result<Identity, CertificateError> {
+fn identity(trust: &Trust, path: &Path, claimed: &Identification) -> Result<Identity, CertificateError> {
     let own = path.certificates.first().ok_or_else(|| refused("the peer sent no certificate"))?;
     if !bears(own, claimed) {
         let names: Vec<String> = own
@@ -199,20 +199,20 @@ fn identity(path: &Path, claimed: &Identification) -> Result<Identity, Certifica
         Identification::Fqdn(name) => plain(name),
         _ => host_names(own).next().map_or_else(|| other_name(own, claimed), plain),
     };
-    let certified = certified(path, &name)?;
+    let certified = certified(trust, path, &name)?;
     Ok(Identity { name, proof: Proof::Certificate(certified) })
 }
 
 /// What the first certificate of a path says beyond the name. An address that is the peer's name is where it is on the
 /// underlay, and no tunnel address.
-fn certified(path: &Path, name: &str) -> Result<Certified, CertificateError> {
+fn certified(trust: &Trust, path: &Path, name: &str) -> Result<Certified, CertificateError> {
     let own = path.certificates.first().ok_or_else(|| refused("the peer sent no certificate"))?;
     Ok(Certified {
         tunnel_addresses: own.addresses().filter(|a| a.to_string() != name).collect(),
         prefixes: path.blocks.as_ref().map(|b| b.prefixes()).transpose().map_err(|e| own.blame(&e))?,
         fingerprint: own.fingerprint(),
         not_after: path.not_after,
-        chain: path.certificates.iter().map(|c| c.der.clone()).collect::<Vec<_>>().into(),
+        chain: trust.kept(path),
     })
 }
 

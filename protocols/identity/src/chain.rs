@@ -8,11 +8,12 @@ use crate::certificate::{Certificate, sha256};
 use crate::crl::Crl;
 use crate::signature::Scheme;
 use crate::{refused, text};
+use claims::Chain;
 use const_oid::ObjectIdentifier;
 use der::Encode as _;
 use ikev2::CertificateError;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Certificates that a peer may send, and the longest path.
 pub(crate) const MAX_CERTIFICATES: usize = 8;
@@ -20,6 +21,8 @@ pub(crate) const MAX_CERTIFICATES: usize = 8;
 const MAX_SIGNATURES: usize = 24;
 /// Signatures that are remembered as good, so that an intermediate's is computed once and not for each peer.
 const REMEMBERED: usize = 8192;
+/// Issuers of peers that are kept once for all of their peers.
+const SHARED: usize = 64;
 /// How far another clock may be ahead of ours: certificates and revocation lists made just now are no error.
 const SKEW: u64 = 300;
 
@@ -53,6 +56,7 @@ pub(crate) struct Trust {
     pub(crate) crls: Vec<Crl>,
     pub(crate) revocation: Revocation,
     verified: Mutex<BTreeSet<[u8; 32]>>,
+    issuers: Mutex<BTreeSet<Arc<[u8]>>>,
 }
 
 /// A peer's certificates, found good.
@@ -75,7 +79,7 @@ impl Trust {
     }
 
     /// Judges a chain in DER, the peer's own certificate first, the others in any order.
-    pub(crate) fn judge(&self, unix_now: u64, chain: &[Vec<u8>]) -> Result<Path, CertificateError> {
+    pub(crate) fn judge(&self, unix_now: u64, chain: &[impl AsRef<[u8]>]) -> Result<Path, CertificateError> {
         if chain.is_empty() {
             return Err(refused("the peer sent no certificate"));
         }
@@ -85,7 +89,7 @@ impl Trust {
                 chain.len()
             )));
         }
-        let mut sent = chain.iter().map(|der| Certificate::from_der(der));
+        let mut sent = chain.iter().map(|der| Certificate::from_der(der.as_ref()));
         let leaf = sent.next().unwrap_or_else(|| Err(refused("the peer sent no certificate")))?;
         // What is not on the path may be unreadable.
         let others: Vec<Certificate> = sent.filter_map(Result::ok).collect();
@@ -178,6 +182,27 @@ impl Trust {
             remembered.insert(name);
         }
         good
+    }
+
+    /// The certificates of a path that was found good, as they are kept for each peer: a thousand peers have few issuers.
+    pub(crate) fn kept(&self, path: &Path) -> Chain {
+        let mut issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = |(above, certificate): (usize, &Certificate)| {
+            let der = certificate.der.as_slice();
+            if above == 0 {
+                return Arc::from(der);
+            }
+            if let Some(known) = issuers.get(der) {
+                return Arc::clone(known);
+            }
+            if issuers.len() >= SHARED {
+                issuers.clear();
+            }
+            let new: Arc<[u8]> = Arc::from(der);
+            issuers.insert(Arc::clone(&new));
+            new
+        };
+        path.certificates.iter().enumerate().map(&mut kept).collect()
     }
 
     fn remembered(&self) -> std::sync::MutexGuard<'_, BTreeSet<[u8; 32]>> {

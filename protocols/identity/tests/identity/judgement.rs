@@ -4,6 +4,7 @@ use crate::common::*;
 use crate::identity::pki::{Authority, Claims, Described, Revoked, Validity, describe};
 use crate::identity::{Certificates, Revocation, SharedKey};
 use ikev2::{AuthMethod, Authentication, Credentials as _, Identification};
+use std::sync::Arc;
 
 /// The serial number of a node's own certificate.
 fn serial(node: &Certificates) -> Vec<u8> {
@@ -235,6 +236,16 @@ fn a_shorter_way_to_another_root_changes_nothing() {
     let ca = pki.ca.chain_pem();
     let a = Certificates::new(made.chain.as_bytes(), made.key.as_bytes(), ca.as_bytes(), b"").unwrap();
     assert_eq!(a.still_holds(NOW, &identity), Ok(()));
+}
+
+#[test]
+fn what_is_above_the_certificates_of_many_peers_is_kept_once() {
+    let pki = pki();
+    let hub = pki.node("hub");
+    let [a, b] = ["a", "b"].map(|name| meet(&hub, &pki.node(name), NOW).unwrap());
+    let chains = [&a, &b].map(|identity| identity.certified().unwrap().chain.certificates());
+    let [[own_a, above_a], [own_b, above_b]] = chains else { panic!("a certificate and its CA: {chains:?}") };
+    assert!(own_a != own_b && Arc::ptr_eq(above_a, above_b));
 }
 
 #[test]
