@@ -226,19 +226,26 @@ fn a_node_in_two_networks_survives_an_outage_of_the_api_server_and_a_conflict_ta
         assert_eq!(condition(&plane.get(&["dmvpnspoke", "hq-spokes"])?, "Accepted").0, "True");
         assert_eq!(told(&[0, 1, 2, 3])?, before);
 
-        // Gateways announce for all: one node of the four.
+        // Gateways announce for all: one node of the four. The others have no tunnel of this resource any more.
         plane.kubectl(&["label", "node", "n-2", "gateway=yes"])?;
-        let gateways =
-            "announce: {mode: Gateways, gateways: {matchLabels: {gateway: 'yes'}}, podCIDRs: {from: Node}}";
+        let gateways = "announce: {mode: Gateways, gateways: {matchLabels: {gateway: 'yes'}}, toGateways: [10.0.0.0/8], podCIDRs: {from: Node}}";
         plane.apply(&spoke("").replace("announce: {podCIDRs: {from: Node}}", gateways))?;
-        let announced = |node: &str| -> Result<Value> {
-            Ok(plane.get(&["dmvpnnode", node])?["spec"]["tunnels"][0]["announce"].clone())
-        };
-        until("the gateway", PATIENCE, || match announced("n-2").map_err(|e| e.to_string())? {
-            all if all == json!(["10.1.0.0/22"]) => Ok(()),
-            other => Err(other.to_string()),
-        })?;
-        assert_eq!(announced("n-1")?, Value::Null);
+        let other_of = |node: u8| json!(["other", [format!("10.1.{node}.0/24")]]);
+        for (node, tunnels) in
+            [("n-2", json!([["hq-spokes", ["10.1.0.0/22"]], other_of(2)])), ("n-1", json!([other_of(1)]))]
+        {
+            plane.wait_for("what gateways announce", PATIENCE, &["dmvpnnode", node], |node| {
+                let all = node["spec"]["tunnels"].as_array().into_iter().flatten();
+                let announced: Value =
+                    all.map(|tunnel| json!([tunnel["name"], tunnel["announce"]])).collect();
+                if announced == tunnels { Ok(()) } else { Err(node["spec"].to_string()) }
+            })?;
+        }
+        let gateway = &plane.get(&["dmvpnnode", "n-1"])?["spec"]["byGateways"];
+        assert_eq!(
+            (&gateway[0]["name"], &gateway[0]["via"][0]["node"]),
+            (&json!("hq-spokes"), &json!("n-2"))
+        );
         Ok(())
     });
 }

@@ -75,7 +75,10 @@ impl Machine {
             fs::copy(from, folder.join(name)).map_err(Error::io(format!("copy {}", from.display())))
         };
         copied(&kubelet, "kubelet.kubeconfig")?;
-        copied(&control.pki().kubeconfig("proxy", "system:kube-proxy", None, &server)?, "proxy.kubeconfig")?;
+        // A file for each node: another's kube-proxy reads its own at any time.
+        let proxy_of = format!("{}-proxy", node.name());
+        let of_proxy = control.pki().kubeconfig(&proxy_of, "system:kube-proxy", None, &server)?;
+        copied(&of_proxy, "proxy.kubeconfig")?;
         write("containerd.toml", containerd())?;
         write("kubelet.yaml", kubelet_yaml(&control.pki().file("ca.crt"), node.namespace().name()))?;
         write("conflist", conflist(&pods))?;
