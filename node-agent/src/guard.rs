@@ -43,6 +43,7 @@ mod tests {
             metric: 0,
             kind: Kind::Unicast,
             hops: vec![Hop { interface: 2, gateway: None }],
+            source: None,
         });
         rib.apply(Change::Snapshot(routes.collect()));
         rib

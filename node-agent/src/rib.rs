@@ -200,6 +200,7 @@ mod tests {
             metric,
             kind: Kind::Unicast,
             hops: vec![Hop { interface, gateway: via.map(|v| v.parse().unwrap()) }],
+            source: None,
         }
     }
 

@@ -69,6 +69,8 @@ pub struct KernelRoute {
     pub kind: Kind,
     /// Where to; several for a multipath route, none when `kind` is not `Unicast`.
     pub hops: Vec<Hop>,
+    /// The address that this node's own packets get, where the route says it.
+    pub source: Option<IpAddr>,
 }
 
 /// What a route does with a packet.
@@ -91,7 +93,22 @@ pub struct Hop {
     pub gateway: Option<IpAddr>,
 }
 
+/// How the API server is reached: as some other route says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Where to.
+    pub hop: Hop,
+    /// [`KernelRoute::source`].
+    pub source: Option<IpAddr>,
+}
+
 impl KernelRoute {
+    /// The way that it is, or the first of several; `None`: it leads nowhere, or to this node.
+    #[must_use]
+    pub fn way(&self) -> Option<Way> {
+        self.hops.first().map(|hop| Way { hop: *hop, source: self.source })
+    }
+
     /// Is it one that [`Kernel::protect`] makes?
     #[must_use]
     pub fn protects(&self) -> bool {
@@ -163,22 +180,22 @@ impl Kernel {
         Ok(ours.filter_map(|route| Some((route.prefix, route.hops.first()?.gateway?))).collect())
     }
 
-    /// Routes one address by this hop, in place of the one before.
-    pub async fn add_server_route(&self, address: IpAddr, hop: &Hop) -> Result<(), Error> {
-        let request = self.handle.route().add(server_message(address, hop)?).replace();
+    /// Routes one address this way, in place of the one before.
+    pub async fn add_server_route(&self, address: IpAddr, way: &Way) -> Result<(), Error> {
+        let request = self.handle.route().add(server_message(address, way)?).replace();
         request.execute().await.map_err(|e| refused(format!("route to {address}"), e))
     }
 
     /// Undoes [`Kernel::add_server_route`].
-    pub async fn remove_server_route(&self, address: IpAddr, hop: &Hop) -> Result<(), Error> {
-        self.delete_route(&format!("remove route to {address}"), server_message(address, hop)?).await
+    pub async fn remove_server_route(&self, address: IpAddr, way: &Way) -> Result<(), Error> {
+        self.delete_route(&format!("remove route to {address}"), server_message(address, way)?).await
     }
 
     /// What [`Kernel::add_server_route`] made, this process's and others'.
-    pub async fn server_routes(&self) -> Result<Vec<(IpAddr, Hop)>, Error> {
+    pub async fn server_routes(&self) -> Result<Vec<(IpAddr, Way)>, Error> {
         let routes = self.routes().await?;
         let ours = routes.iter().filter(|route| route.is_to_server());
-        Ok(ours.filter_map(|route| Some((route.prefix.addr(), *route.hops.first()?))).collect())
+        Ok(ours.filter_map(|route| Some((route.prefix.addr(), route.way()?))).collect())
     }
 
     /// The routes of one protocol by the interface.
@@ -233,7 +250,8 @@ pub fn parse(message: &RouteMessage) -> Option<KernelRoute> {
         AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         _ => return None,
     };
-    let (mut table, mut metric, mut interface, mut gateway) = (u32::from(header.table), 0, None, None);
+    let (mut table, mut metric, mut interface) = (u32::from(header.table), 0, None);
+    let (mut gateway, mut source) = (None, None);
     let mut hops = Vec::new();
     for attribute in &message.attributes {
         match attribute {
@@ -243,6 +261,7 @@ pub fn parse(message: &RouteMessage) -> Option<KernelRoute> {
             RouteAttribute::Oif(i) => interface = Some(*i),
             RouteAttribute::Gateway(a) => gateway = address(a),
             RouteAttribute::Via(RouteVia::Inet6(a)) => gateway = Some(IpAddr::V6(*a)),
+            RouteAttribute::PrefSource(a) => source = address(a),
             RouteAttribute::MultiPath(list) => hops.extend(list.iter().map(|hop| Hop {
                 interface: hop.interface_index,
                 gateway: hop.attributes.iter().find_map(|a| match a {
@@ -261,7 +280,7 @@ pub fn parse(message: &RouteMessage) -> Option<KernelRoute> {
         hops.push(Hop { interface, gateway });
     }
     let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
-    Some(KernelRoute { prefix, table, protocol: header.protocol.into(), metric, kind, hops })
+    Some(KernelRoute { prefix, table, protocol: header.protocol.into(), metric, kind, hops, source })
 }
 
 fn address(address: &RouteAddress) -> Option<IpAddr> {
@@ -295,7 +314,7 @@ fn gateway_message(prefix: IpNet, via: IpAddr) -> Result<RouteMessage, Error> {
         .build())
 }
 
-fn server_message(address: IpAddr, hop: &Hop) -> Result<RouteMessage, Error> {
+fn server_message(address: IpAddr, Way { hop, source }: &Way) -> Result<RouteMessage, Error> {
     let mut message = RouteMessageBuilder::<IpAddr>::new()
         .destination_prefix(address, IpNet::from(address).prefix_len())
         .map_err(|e| Error::Malformed(e.to_string()))?
@@ -309,6 +328,9 @@ fn server_message(address: IpAddr, hop: &Hop) -> Result<RouteMessage, Error> {
             message = message.onlink();
         }
         None => message = message.scope(RouteScope::Link),
+    }
+    if let Some(source) = source {
+        message = message.pref_source(*source).map_err(|e| Error::Malformed(e.to_string()))?;
     }
     Ok(message.build())
 }
@@ -352,11 +374,12 @@ mod tests {
 
     #[test]
     fn the_route_to_the_server_is_recognised_as_ours() {
-        let gateway = Some("192.0.2.1".parse().unwrap());
-        for hop in [Hop { interface: 3, gateway }, Hop { interface: 3, gateway: None }] {
-            let read = parse(&server_message("10.96.0.1".parse().unwrap(), &hop).unwrap()).unwrap();
+        for (gateway, source) in [("192.0.2.1", "192.0.2.7"), ("fe80::1", "192.0.2.7"), ("", "")] {
+            let hop = Hop { interface: 3, gateway: gateway.parse().ok() };
+            let way = Way { hop, source: source.parse().ok() };
+            let read = parse(&server_message("10.96.0.1".parse().unwrap(), &way).unwrap()).unwrap();
             assert!(read.is_to_server());
-            assert_eq!((read.prefix.to_string().as_str(), read.hops), ("10.96.0.1/32", vec![hop]));
+            assert_eq!((read.prefix.to_string().as_str(), read.way()), ("10.96.0.1/32", Some(way)));
         }
     }
 

@@ -17,7 +17,7 @@ mod renewal;
 mod request;
 mod schedule;
 mod status;
-mod way;
+pub mod way;
 mod writer;
 
 pub use reach::Reach;

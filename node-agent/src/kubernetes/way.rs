@@ -3,13 +3,13 @@
 //! Its address is mostly one of the cluster's Service network, which a route by a tunnel (`10.0.0.0/8`) may cover, or a
 //! protected prefix. Before kube-proxy translates it, that is where the kernel believes packets go: so a connection would
 //! get the tunnel's address, and stall when the tunnel goes; or the kernel would find no way. A route to this one
-//! address, by the hop that there is without us, keeps the agent, and whoever else on this node asks the API server,
+//! address, the way that there is without us, keeps the agent, and whoever else on this node asks the API server,
 //! apart from what the agent is told to change.
 
 use crate::disturbances::{self, Disturbances};
 use crate::kernel::Kernel;
 use crate::kernel::monitor::{self, Change};
-use crate::kernel::route::{Hop, KernelRoute, Kind};
+use crate::kernel::route::{KernelRoute, Kind, Way};
 use crate::rib::Rib;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,27 +20,28 @@ use tokio_util::task::AbortOnDropHandle;
 const RETRY: Duration = Duration::from_secs(10);
 
 /// Sees to the route while the handle lives. It stays when that is dropped: a successor goes on with it.
-pub(super) fn start(server: IpAddr, disturbances: Disturbances) -> AbortOnDropHandle<()> {
+pub fn start(server: IpAddr, disturbances: Disturbances) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut way = Way { server, disturbances, rib: Rib::default(), tunnels: BTreeSet::new(), held: None };
+        let mut keeper =
+            Keeper { server, disturbances, rib: Rib::default(), tunnels: BTreeSet::new(), held: None };
         loop {
-            way.keep().await;
+            keeper.keep().await;
             tokio::time::sleep(RETRY).await;
         }
     }))
 }
 
-struct Way {
+struct Keeper {
     server: IpAddr,
     disturbances: Disturbances,
     rib: Rib,
     /// The interfaces that lead into overlays.
     tunnels: BTreeSet<u32>,
     /// The route that this process made or found.
-    held: Option<Hop>,
+    held: Option<Way>,
 }
 
-impl Way {
+impl Keeper {
     /// Until the kernel says no more.
     async fn keep(&mut self) {
         let opened = Kernel::open().and_then(|kernel| Ok((monitor::watch(kernel.clone())?, kernel)));
@@ -72,25 +73,25 @@ impl Way {
 
     /// Brings the kernel to what is right now.
     async fn settle(&mut self, kernel: &Kernel) {
-        let present =
-            self.rib.best(self.server, KernelRoute::is_to_server).and_then(|r| r.hops.first().copied());
+        let present = self.rib.best(self.server, KernelRoute::is_to_server).and_then(KernelRoute::way);
         let wanted = detour(&self.rib, self.server, &self.tunnels);
-        if present == wanted {
-            self.held = present;
+        // What we made is what is there, also if the kernel should tell it in other words: else we would make it for ever.
+        if present == wanted || (present.is_some() && self.held == wanted) {
+            self.held = wanted;
             return;
         }
         let server = self.server;
         let done = match (wanted, present) {
-            (Some(hop), _) => {
-                let lost = present.is_none() && self.held == Some(hop);
-                let done = kernel.add_server_route(server, &hop).await;
+            (Some(way), _) => {
+                let lost = present.is_none() && self.held == Some(way);
+                let done = kernel.add_server_route(server, &way).await;
                 if lost && done.is_ok() {
                     self.disturbances.note(disturbances::SERVER_ROUTE);
                     tracing::warn!(%server, "somebody removed the route to the API server: put it back");
                 }
                 done
             }
-            (None, Some(hop)) => kernel.remove_server_route(server, &hop).await,
+            (None, Some(way)) => kernel.remove_server_route(server, &way).await,
             (None, None) => Ok(()),
         };
         match done {
@@ -100,8 +101,8 @@ impl Way {
     }
 }
 
-/// By which hop the server is reached without us, where this node is in an overlay; `None`: no route of ours is needed.
-fn detour(rib: &Rib, server: IpAddr, tunnels: &BTreeSet<u32>) -> Option<Hop> {
+/// How the server is reached without us, where this node is in an overlay; `None`: no route of ours is needed.
+fn detour(rib: &Rib, server: IpAddr, tunnels: &BTreeSet<u32>) -> Option<Way> {
     let ours = |route: &KernelRoute| {
         route.is_to_server()
             || route.protects()
@@ -113,13 +114,15 @@ fn detour(rib: &Rib, server: IpAddr, tunnels: &BTreeSet<u32>) -> Option<Hop> {
     let is_own = without_us.kind == Kind::Local;
     // A route to just this address is better than any that we make.
     let is_its_own = without_us.prefix.prefix_len() == without_us.prefix.max_prefix_len();
-    if in_overlay && !is_own && !is_its_own { without_us.hops.first().copied() } else { None }
+    if in_overlay && !is_own && !is_its_own { without_us.way() } else { None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::route::{BGP, SERVER, SERVER_METRIC, STATIC, TABLE_LOCAL, TABLE_MAIN, WORST_METRIC};
+    use crate::kernel::route::{
+        BGP, Hop, SERVER, SERVER_METRIC, STATIC, TABLE_LOCAL, TABLE_MAIN, WORST_METRIC,
+    };
 
     const SERVER_ADDRESS: &str = "10.96.0.1";
     const TUNNEL: u32 = 9;
@@ -128,7 +131,8 @@ mod tests {
         let gateway = gateway.parse().ok();
         let hops = vec![Hop { interface, gateway }];
         let (table, kind) = (TABLE_MAIN, Kind::Unicast);
-        KernelRoute { prefix: prefix.parse().unwrap(), table, protocol, metric, kind, hops }
+        let source = "192.0.2.7".parse().ok().filter(|_| interface == 2);
+        KernelRoute { prefix: prefix.parse().unwrap(), table, protocol, metric, kind, hops, source }
     }
 
     fn default_route() -> KernelRoute {
@@ -144,7 +148,7 @@ mod tests {
         KernelRoute { kind: Kind::Nowhere, hops: Vec::new(), ..unicast }
     }
 
-    fn detour_of(routes: Vec<KernelRoute>, tunnels: &[u32]) -> Option<Hop> {
+    fn detour_of(routes: Vec<KernelRoute>, tunnels: &[u32]) -> Option<Way> {
         let mut rib = Rib::default();
         rib.apply(Change::Snapshot(routes));
         detour(&rib, SERVER_ADDRESS.parse().unwrap(), &tunnels.iter().copied().collect())
@@ -152,25 +156,19 @@ mod tests {
 
     #[test]
     fn a_node_with_a_tunnel_reaches_the_server_as_without_it() {
-        let by_default = Some(default_route().hops[0]);
+        let by_default = default_route().way();
         assert_eq!(detour_of(vec![default_route()], &[TUNNEL]), by_default);
         assert_eq!(detour_of(vec![default_route(), summary()], &[TUNNEL]), by_default);
         assert_eq!(detour_of(vec![default_route(), protected()], &[]), by_default);
         let on_link = route("10.96.0.0/16", 2, 0, 2, "");
-        assert_eq!(
-            detour_of(vec![default_route(), on_link.clone(), summary()], &[TUNNEL]),
-            Some(on_link.hops[0])
-        );
+        assert_eq!(detour_of(vec![default_route(), on_link.clone(), summary()], &[TUNNEL]), on_link.way());
     }
 
     #[test]
     fn our_own_route_is_no_reason_to_keep_it_and_follows_the_default_route() {
         let ours = route("10.96.0.1/32", SERVER, SERVER_METRIC, 2, "192.0.2.1");
         assert_eq!(detour_of(vec![default_route(), ours.clone()], &[]), None);
-        assert_eq!(
-            detour_of(vec![default_route(), ours, summary()], &[TUNNEL]),
-            Some(default_route().hops[0])
-        );
+        assert_eq!(detour_of(vec![default_route(), ours, summary()], &[TUNNEL]), default_route().way());
     }
 
     #[test]
