@@ -31,8 +31,7 @@ ROOT_TESTS := $(filter-out corpus,$(call tests,dataplane dataplane/linux-io node
 $(if $(filter $(VIRTUAL_TESTS),$(ROOT_TESTS)),$(error one name for tests of two kinds: $(filter $(VIRTUAL_TESTS),$(ROOT_TESTS))))
 $(if $(filter $(VIRTUAL_TESTS) $(ROOT_TESTS),$(call tests,e2e)),$(error a story has the name of a crate's test: $(filter $(VIRTUAL_TESTS) $(ROOT_TESTS),$(call tests,e2e))))
 
-# Stories on real clusters stand apart until a whole run of theirs is known to fit beside the rest: their first run builds
-# Kubernetes from source.
+# Stories on real clusters stand apart: they take half an hour more, and their first run builds Kubernetes from source.
 test: setup note check root-tests e2e e2e-clear interop ## check, namespaces, foreign peers (real clusters: make e2e-kubernetes); nothing may be left behind
 	@scripts/leftovers.sh check
 
