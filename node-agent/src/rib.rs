@@ -163,9 +163,14 @@ impl Rib {
     }
 }
 
-/// Loopback, link-local and multicast never meet the overlay.
 fn is_relevant(route: &KernelRoute) -> bool {
-    match route.prefix.addr() {
+    meets_overlay(route.prefix.addr())
+}
+
+/// Loopback, link-local and multicast addresses never do, and routes to them are not known here.
+#[must_use]
+pub const fn meets_overlay(address: IpAddr) -> bool {
+    match address {
         IpAddr::V4(a) => !(a.is_loopback() || a.is_multicast() || a.is_link_local()),
         IpAddr::V6(a) => !(a.is_loopback() || a.is_multicast() || a.is_unicast_link_local()),
     }

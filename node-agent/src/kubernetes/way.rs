@@ -10,20 +10,27 @@ use crate::disturbances::{self, Disturbances};
 use crate::kernel::Kernel;
 use crate::kernel::monitor::{self, Change};
 use crate::kernel::route::{KernelRoute, Kind, Way};
-use crate::rib::Rib;
+use crate::rib::{Rib, meets_overlay};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Until the kernel is asked again to let its routes be watched.
+/// Until the kernel is asked again for what it did not do.
 const RETRY: Duration = Duration::from_secs(10);
 
 /// Sees to the route while the handle lives. It stays when that is dropped: a successor goes on with it.
 pub fn start(server: IpAddr, disturbances: Disturbances) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut keeper =
-            Keeper { server, disturbances, rib: Rib::default(), tunnels: BTreeSet::new(), held: None };
+        let mut keeper = Keeper {
+            server,
+            disturbances,
+            rib: Rib::default(),
+            tunnels: BTreeSet::new(),
+            held: None,
+            refused: None,
+        };
         loop {
             keeper.keep().await;
             tokio::time::sleep(RETRY).await;
@@ -39,6 +46,8 @@ struct Keeper {
     tunnels: BTreeSet<u32>,
     /// The route that this process made or found.
     held: Option<Way>,
+    /// What the kernel did not do, and why.
+    refused: Option<String>,
 }
 
 impl Keeper {
@@ -49,8 +58,14 @@ impl Keeper {
             Ok(opened) => opened,
             Err(error) => return tracing::warn!(%error, "the way to the API server is not watched"),
         };
-        while let Some(change) = changes.recv().await {
-            self.hear(change, &kernel).await;
+        loop {
+            // What was refused is tried again, also when nothing changes.
+            let patience = if self.refused.is_some() { RETRY } else { Duration::MAX };
+            match timeout(patience, changes.recv()).await {
+                Ok(Some(change)) => self.hear(change, &kernel).await,
+                Ok(None) => return,
+                Err(_) => {}
+            }
             while let Ok(change) = changes.try_recv() {
                 self.hear(change, &kernel).await;
             }
@@ -77,7 +92,7 @@ impl Keeper {
         let wanted = detour(&self.rib, self.server, &self.tunnels);
         // What we made is what is there, also if the kernel should tell it in other words: else we would make it for ever.
         if present == wanted || (present.is_some() && self.held == wanted) {
-            self.held = wanted;
+            (self.held, self.refused) = (wanted, None);
             return;
         }
         let server = self.server;
@@ -95,14 +110,23 @@ impl Keeper {
             (None, None) => Ok(()),
         };
         match done {
-            Ok(()) => self.held = wanted,
-            Err(error) => tracing::warn!(%error, "the way to the API server may lead by a tunnel"),
+            Ok(()) => (self.held, self.refused) = (wanted, None),
+            Err(error) => {
+                let why = error.to_string();
+                if self.refused.as_ref() != Some(&why) {
+                    tracing::warn!(why, "the way to the API server may lead by a tunnel; it is tried again");
+                }
+                self.refused = Some(why);
+            }
         }
     }
 }
 
 /// How the server is reached without us, where this node is in an overlay; `None`: no route of ours is needed.
 fn detour(rib: &Rib, server: IpAddr, tunnels: &BTreeSet<u32>) -> Option<Way> {
+    if !meets_overlay(server) {
+        return None;
+    }
     let ours = |route: &KernelRoute| {
         route.is_to_server()
             || route.protects()
@@ -149,9 +173,13 @@ mod tests {
     }
 
     fn detour_of(routes: Vec<KernelRoute>, tunnels: &[u32]) -> Option<Way> {
+        detour_to(SERVER_ADDRESS, routes, tunnels)
+    }
+
+    fn detour_to(server: &str, routes: Vec<KernelRoute>, tunnels: &[u32]) -> Option<Way> {
         let mut rib = Rib::default();
         rib.apply(Change::Snapshot(routes));
-        detour(&rib, SERVER_ADDRESS.parse().unwrap(), &tunnels.iter().copied().collect())
+        detour(&rib, server.parse().unwrap(), &tunnels.iter().copied().collect())
     }
 
     #[test]
@@ -184,5 +212,12 @@ mod tests {
     #[test]
     fn a_node_in_no_overlay_is_left_alone() {
         assert_eq!(detour_of(vec![default_route()], &[]), None);
+    }
+
+    #[test]
+    fn a_server_on_this_node_or_its_link_is_none_of_the_overlays_business() {
+        for server in ["127.0.0.1", "169.254.20.1", "::1", "fe80::1"] {
+            assert_eq!(detour_to(server, vec![default_route(), summary()], &[TUNNEL]), None, "{server}");
+        }
     }
 }
